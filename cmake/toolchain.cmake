@@ -1,0 +1,51 @@
+# Compiler and linker settings that hold for every target.
+
+set(CAISSON_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them; empty for none")
+option(CAISSON_COVERAGE "Instrument for gcov" OFF)
+
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_FLAGS_RELEASE "-O2")
+set(CMAKE_C_FLAGS_RELEASE "-O2")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
+set(CMAKE_C_FLAGS_DEBUG "-O1 -g1")
+
+add_compile_options(
+  -Wall -Wextra -Werror -fno-strict-aliasing -fno-rtti
+  -fstack-protector-strong -ftrivial-auto-var-init=zero
+  "$<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions;-Wno-missing-field-initializers>")
+add_compile_definitions(_GLIBCXX_ASSERTIONS _GNU_SOURCE)
+include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports false positives of these through inlined standard library code.
+  add_compile_options(-Wno-error=maybe-uninitialized -Wno-error=stringop-overflow
+    -Wno-error=stringop-overread -Wno-error=stringop-truncation
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wno-error=restrict>" -Wno-error=array-bounds -fcf-protection
+    -fpch-preprocess)  # ccache needs the last one to cache users of the precompiled header.
+else()
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wthread-safety;-Wno-unused-private-field>" -fcf-protection)
+endif()
+
+if(CAISSON_SANITIZE)
+  add_compile_options(-fsanitize=${CAISSON_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${CAISSON_SANITIZE})
+  add_compile_definitions(CAISSON_SANITIZED)
+  set(CAISSON_STATIC_LINK "")
+else()
+  add_compile_options(-D_FORTIFY_SOURCE=2)
+  set(CAISSON_STATIC_LINK -static-pie)
+endif()
+if(CAISSON_COVERAGE)
+  add_compile_options(--coverage)
+  add_link_options(--coverage)
+endif()
+
+add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack)
+find_program(CAISSON_MOLD mold)
+if(CAISSON_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+find_package(GTest REQUIRED)

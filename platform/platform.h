@@ -1,0 +1,162 @@
+// The platform interface: how guest code runs until something happens, and how guest mappings are
+// made real. It knows nothing of files, signals or system calls (docs/design.md section 3).
+#ifndef CAISSON_PLATFORM_PLATFORM_H_
+#define CAISSON_PLATFORM_PLATFORM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/types/span.h"
+#include "base/guest_addr.h"
+#include "base/result.h"
+#include "platform/registers.h"
+
+namespace caisson::platform {
+
+// PROT_* bits of mmap(2), but never PROT_GROWSDOWN.
+using Protection = uint32_t;
+inline constexpr Protection kProtNone = 0;
+inline constexpr Protection kProtRead = 1;
+inline constexpr Protection kProtWrite = 2;
+inline constexpr Protection kProtExec = 4;
+
+// One step of address-space work. Addresses and lengths are page-aligned, non-empty and inside
+// AddressSpace::guest_range(): the mm has checked them; the platform checks again and refuses
+// with EINVAL. Every mapping is at a fixed address and replaces what was there.
+struct MapOp {
+  enum class Kind : uint8_t {
+    kMapAnonymous,  // Private zero pages.
+    kMapFile,       // `host_fd` (borrowed for the call) at `offset`; private unless `shared`.
+    kUnmap,
+    kProtect,
+    kRemap,   // Moves or resizes [addr, old_length) to [new_addr, length); mremap(2) FIXED|MAYMOVE.
+    kAdvise,  // madvise(2) with `advice`.
+    kPopulate,  // Faults pages in, for writing where the protection allows (MADV_POPULATE_*).
+  };
+  Kind kind;
+  Protection protection = kProtNone;
+  bool shared = false;
+  bool dont_unmap = false;  // kRemap: MREMAP_DONTUNMAP.
+  bool no_reserve = false;  // MAP_NORESERVE.
+  int advice = 0;
+  int host_fd = -1;
+  GuestAddr addr;
+  uint64_t length = 0;
+  uint64_t offset = 0;      // kMapFile, bytes.
+  GuestAddr new_addr;       // kRemap.
+  uint64_t old_length = 0;  // kRemap.
+};
+
+enum class Access : uint8_t { kRead, kWrite, kExecute };
+
+// Why Switch() returned.
+struct Event {
+  enum class Kind : uint8_t {
+    kSyscall,      // Registers: rax holds the number (orig_rax too), rip is after the instruction.
+    kFault,        // A memory access that the host could not serve: SIGSEGV or SIGBUS.
+    kException,    // SIGILL, SIGFPE, SIGTRAP, or a non-address SIGSEGV (general protection).
+    kInterrupted,  // Interrupt() was called. May come spuriously.
+    kKilled,       // The host ended the stub (its OOM killer): the guest process gets SIGKILL.
+  };
+  Kind kind = Kind::kInterrupted;
+  // kFault and kException: the host's siginfo, to be checked against the VMAs and passed on.
+  int signo = 0;
+  int code = 0;               // si_code.
+  uint64_t address = 0;       // si_addr.
+  uint64_t trap_number = 0;   // Vector, 14 for page faults; 0 if the platform cannot tell.
+  uint64_t error_code = 0;    // x86 page-fault error code bits; valid if has_error_code.
+  bool has_error_code = false;
+  // kFault: best knowledge of the access.
+  Access access = Access::kRead;
+};
+
+// An address space of the guest. Thread-safe. Its owner (the mm) serializes mapping changes with
+// its own lock, and destroys it after the last Context has left it.
+class AddressSpace {
+ public:
+  virtual ~AddressSpace() = default;
+
+  // Carries out `ops` in order. On failure those before the failing one stay done and *done (may
+  // be null) says how many. Errors: what mmap(2) and its like return: ENOMEM, EINVAL, EACCES,
+  // ENODEV, EPERM, EFAULT, EAGAIN; EIO if the stub is gone.
+  virtual Result<void> Apply(absl::Span<const MapOp> ops, size_t* done = nullptr) = 0;
+
+  // A copy-on-write clone, without any guest thread. Errors: EAGAIN, ENOMEM.
+  virtual Result<std::unique_ptr<AddressSpace>> Fork() = 0;
+
+  // Copies between guest and sentry memory. Returns the bytes copied, less than asked where the
+  // guest's pages end or forbid it; 0 with no error if the first byte faults. They never change
+  // mappings: growing a stack and faults the VMAs can repair are the mm's (CopyIn of mm).
+  virtual size_t CopyIn(GuestAddr from, absl::Span<char> to) = 0;
+  virtual size_t CopyOut(GuestAddr to, absl::Span<const char> from) = 0;
+  // As CopyOut, even where the protection forbids writing (ptrace POKETEXT, /proc/PID/mem);
+  // private mappings only.
+  virtual size_t CopyOutForced(GuestAddr to, absl::Span<const char> from) = 0;
+
+  // Atomics on naturally aligned guest words. Errors: EFAULT.
+  virtual Result<uint32_t> Load32(GuestAddr addr) = 0;
+  // Stores `desired` if the word is `expected`; returns the word before.
+  virtual Result<uint32_t> CompareExchange32(GuestAddr addr, uint32_t expected,
+                                             uint32_t desired) = 0;
+  virtual Result<uint64_t> Load64(GuestAddr addr) = 0;
+
+  // mincore(2): one byte a page, bit 0 set if resident.
+  virtual Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) = 0;
+  // Resident memory in bytes, by kind; what /proc/PID/statm shows.
+  struct Usage {
+    uint64_t resident = 0;
+    uint64_t shared = 0;
+    uint64_t peak = 0;
+  };
+  virtual Usage GetUsage() = 0;
+};
+
+// What guest code runs on: the platform's side of one task. Used by one thread (its task's) but
+// for Interrupt().
+class Context {
+ public:
+  virtual ~Context() = default;
+
+  // Runs guest code in `space` from `regs` until an event, and updates `regs`. The first call in
+  // an address space, and the first after another one, makes what is needed there.
+  virtual Event Switch(AddressSpace& space, Registers& regs) = 0;
+
+  // From any thread: makes a current or the next Switch() return kInterrupted soon.
+  virtual void Interrupt() = 0;
+
+  // Leaves the address space: no host thread of this context exists there afterwards. Called by
+  // the task's thread before it drops its mm (exec, exit).
+  virtual void Detach() = 0;
+
+  // The extended state in XSAVE layout (as in a signal frame), Platform::fp_state_size() bytes.
+  // Set before the first Switch it becomes the initial state.
+  virtual Result<void> GetFpState(absl::Span<char> out) = 0;
+  // Unsupported or reserved bits are refused with EINVAL and nothing is changed.
+  virtual Result<void> SetFpState(absl::Span<const char> in) = 0;
+  // Back to the state after exec.
+  virtual void ResetFpState() = 0;
+
+  // CPU time spent in guest code, ns.
+  virtual uint64_t GuestCpuTime() = 0;
+};
+
+class Platform {
+ public:
+  virtual ~Platform() = default;
+  virtual absl::string_view name() const = 0;
+  // Where guest mappings may be: [mmap_min, TASK_SIZE of the guest).
+  virtual AddrRange guest_range() const = 0;
+  virtual Result<std::unique_ptr<AddressSpace>> NewAddressSpace() = 0;
+  virtual std::unique_ptr<Context> NewContext() = 0;
+  // Size of the XSAVE area, and the feature bits (XCR0) that it covers.
+  virtual size_t fp_state_size() const = 0;
+  virtual uint64_t fp_features() const = 0;
+  // AT_MINSIGSTKSZ of the guest, bytes.
+  virtual uint64_t min_signal_stack() const = 0;
+};
+
+}  // namespace caisson::platform
+
+#endif  // CAISSON_PLATFORM_PLATFORM_H_
