@@ -31,6 +31,8 @@ RefPtr<Pipe> PipeOf(Inode& inode) {
 
 // fifo(7); Linux fs/pipe.c, fifo_open().
 Result<RefPtr<FileDescription>> OpenFifo(CallContext& ctx, const OpenArgs& args, Inode& inode) {
+  // A pipe, reached through /proc/PID/fd: its inode has it.
+  if (inode.fs().type_name() == kPipefsName) return inode.Open(ctx, args);
   RefPtr<Pipe> pipe = PipeOf(inode);
   uint32_t mode = args.flags & kOpenAccessMode;
   bool nonblock = (args.flags & kOpenNonblock) != 0;

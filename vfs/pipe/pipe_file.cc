@@ -76,7 +76,7 @@ class PipeInode final : public PipefsInode {
 
 class PipeFileSystem final : public FileSystem {
  public:
-  PipeFileSystem() : FileSystem("pipefs") {}
+  PipeFileSystem() : FileSystem(kPipefsName) {}
   RefPtr<Inode> root() override {
     return MakeRef<PipefsInode>(*this, uint64_t{1}, kModeDirectory | 0555, 0u, 0u);
   }

@@ -51,6 +51,8 @@ inline PipeFile* AsPipe(FileDescription& file) {
 Result<int64_t> SetPipeSize(CallContext& ctx, PipeFile& file, uint64_t bytes, uint64_t max_bytes);
 int64_t GetPipeSize(PipeFile& file);  // F_GETPIPE_SZ.
 
+inline constexpr char kPipefsName[] = "pipefs";
+
 // Makes pipes: "pipefs" and its mount. One for each kernel. Thread-safe.
 class PipeFactory {
  public:
