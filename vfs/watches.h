@@ -32,8 +32,8 @@ class InodeWatch : public RefCounted<InodeWatch> {
   virtual ~InodeWatch() = default;
   // `name` is empty for events of the inode itself, else of its child. `mask` has one event bit
   // and perhaps kInIsdir. Runs under the lock of InodeWatches: it must not add or remove watches
-  // and must not block.
-  virtual void OnEvent(uint32_t mask, uint32_t cookie, absl::string_view name,
+  // and must not block. False: it is done, and InodeWatches lets go of it.
+  virtual bool OnEvent(uint32_t mask, uint32_t cookie, absl::string_view name,
                        bool child_unlinked) = 0;
 };
 
