@@ -27,6 +27,13 @@ namespace caisson::syscalls {
 // RLIMIT_NOFILE of the caller.
 inline uint64_t NofileLimit(Task& task) { return task.group().limits().soft(kernel::kRlimitNofile); }
 
+// Puts a new file at the lowest free descriptor. Errors: EMFILE.
+inline SyscallResult InstallFile(Task& task, RefPtr<vfs::FileDescription> file, bool close_on_exec) {
+  Result<int32_t> fd = task.fd_table().Install(std::move(file), 0, NofileLimit(task), close_on_exec);
+  if (!fd.ok()) return fd.error();
+  return int64_t{*fd};
+}
+
 // Where a relative path of an -at call starts. Errors: EBADF, ENOTDIR.
 Result<vfs::VfsPath> StartOf(Task& task, Fd dir, absl::string_view path);
 // Resolves (dir, path, AT_EMPTY_PATH).

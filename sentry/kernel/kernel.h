@@ -50,6 +50,8 @@ class Kernel {
   const KernelConfig& config() const { return config_; }
   const RefPtr<auth::UserNamespace>& root_user_ns() const { return root_user_ns_; }
   const RefPtr<PidNamespace>& root_pid_ns() const { return root_pid_ns_; }
+  // The inode of epoll, eventfd, timerfd, signalfd and their like.
+  const RefPtr<vfs::Inode>& anon_inode() const { return anon_inode_; }
   int64_t boot_time() const { return boot_time_; }            // CLOCK_BOOTTIME at start, ns.
   int64_t boot_realtime() const { return boot_realtime_; }  // CLOCK_REALTIME at start, ns.
 
@@ -147,6 +149,7 @@ class Kernel {
   futex::FutexManager futexes_;
   RefPtr<auth::UserNamespace> root_user_ns_;
   RefPtr<PidNamespace> root_pid_ns_;
+  RefPtr<vfs::Inode> anon_inode_;
   Mutex tasks_mu_;
   std::map<const ThreadGroup*, std::vector<std::function<void(int32_t)>>> exit_callbacks_
       ABSL_GUARDED_BY(tasks_mu_);

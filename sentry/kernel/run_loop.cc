@@ -201,10 +201,7 @@ bool Task::HandlePendingWork() {
   if (exiting_) return false;
   // No handler ran: the call is restarted, and a temporary mask ends.
   RestartSyscallIfNeeded(nullptr);
-  if (has_saved_mask_) {
-    has_saved_mask_ = false;
-    SetSignalMask(saved_mask_);
-  }
+  RestoreMask();
   MutexLock lock(group_->signal_mu);
   RecalcInterruptLocked();
   return true;

@@ -174,6 +174,12 @@ void Task::SetTemporaryMask(signal::Set mask) {
   SetSignalMask(mask);
 }
 
+void Task::RestoreMask() {
+  if (!has_saved_mask_) return;
+  has_saved_mask_ = false;
+  SetSignalMask(saved_mask_);
+}
+
 bool Task::TakeSignal(signal::Set wanted, signal::Info* out) {
   bool taken = false;
   {

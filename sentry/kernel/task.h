@@ -198,6 +198,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void SetSignalMask(signal::Set mask);
   // sigsuspend, ppoll, pselect, epoll_pwait: `mask` holds until a handler ran or the call ends.
   void SetTemporaryMask(signal::Set mask);
+  // Ends the temporary mask without a signal having come.
+  void RestoreMask();
   // Queues a signal for this thread (tgkill(2)); any thread.
   bool SendThreadSignal(const signal::Info& info, bool* overflow = nullptr, bool force = false);
   // A signal that cannot be blocked or ignored: a fault of its own instruction.
