@@ -1,0 +1,3 @@
+#include "platform/stub/filter.h"
+#include <gtest/gtest.h>
+TEST(X, X) {}

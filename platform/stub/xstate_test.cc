@@ -1,0 +1,3 @@
+#include "platform/stub/xstate.h"
+#include <gtest/gtest.h>
+TEST(X, X) {}
