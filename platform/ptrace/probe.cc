@@ -44,12 +44,13 @@ absl::Status TryTracing(pid_t child) {
   Registers regs;
   if (Wait(child).ended() || !GetRegisters(child, &regs))
     return Missing("registers of a child cannot be read");
-  // The child asks for its pid in a loop: two calls are seen, neither is made.
-  for (int i = 0; i < 2; ++i) {
+  // The child asks for its parent's pid in a loop, maybe after a prctl: the calls are seen.
+  for (int i = 0; i < 3; ++i) {
     if (!ResumeToSyscall(child)) return Missing("PTRACE_SYSEMU is not supported");
-    if (!Wait(child).is_syscall() || !GetRegisters(child, &regs) || regs.orig_rax != SYS_getppid)
+    if (!Wait(child).is_syscall() || !GetRegisters(child, &regs))
       return Missing("PTRACE_SYSEMU does not stop at system calls");
   }
+  if (regs.orig_rax != SYS_getppid) return Missing("PTRACE_SYSEMU does not show the call");
   uint64_t word;
   iovec local{&word, sizeof(word)};
   iovec remote{reinterpret_cast<void*>(regs.rsp), sizeof(word)};

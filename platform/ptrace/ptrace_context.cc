@@ -179,7 +179,7 @@ Event PtraceContext::Switch(AddressSpace& space, Registers& regs) {
     if (interrupt_.exchange(false)) return event;
     Result<void> entered = Enter(stub_space);
     if (!entered.ok()) {
-      LOG_WARNING("no host thread for a guest task: ", ErrnoName(entered.error()));
+      LOG_INFO("no host thread for a guest task: ", ErrnoName(entered.error()));
       killed_ = true;
     }
   }
