@@ -53,6 +53,10 @@ class RefCounted {
   RefCounted() = default;
   ~RefCounted() = default;
 
+  // For types that end their objects themselves (a DecRef() of their own hides the one above):
+  // gives up a reference; true if it was the last and the caller must delete the object.
+  bool DropRef() const { return refs_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
  private:
   mutable std::atomic<uint32_t> refs_{1};
 };

@@ -86,7 +86,7 @@ SyscallResult RecordLock(Task& task, vfs::FileDescription& file, int command, Gu
 }  // namespace
 
 void CloseFile(Task& task, const RefPtr<vfs::FileDescription>& file) {
-  if (vfs::Inode* inode = file->inode(); inode != nullptr && inode->has_locks())
+  if (vfs::Inode* inode = file->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
     inode->locks().ReleaseRecords(&task.fd_table());
 }
 

@@ -63,7 +63,7 @@ void Task::ExitTask() {
   if (fds && fds->ref_count() == 1) {
     for (RefPtr<vfs::FileDescription>& f : fds->RemoveAll()) {
       (void)f->OnClose(*this);
-      if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->has_locks())
+      if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
         inode->locks().ReleaseRecords(fds.get());
     }
   }
