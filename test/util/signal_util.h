@@ -58,6 +58,12 @@ class ScopedMask {
   sigset_t old_;
 };
 
+// For children that end with the signal still pending, which ScopedMask would let in.
+inline void Block(std::initializer_list<int> signals) {
+  sigset_t set = SignalSet(signals);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 // Counts deliveries. Only one test runs at a time, so one counter is enough.
 inline volatile sig_atomic_t g_deliveries = 0;
 inline void CountDelivery(int) { g_deliveries = g_deliveries + 1; }
