@@ -216,15 +216,16 @@ TEST(RightsTest, PlainReadDropsThem) {
   EXPECT_EQ(ReadAll(pipe.reader), "");
 }
 
-TEST(RightsTest, StreamReadStopsAtTheMessageThatHasThem) {
+TEST(RightsTest, StreamReadEndsBehindTheBytesThatBroughtThem) {
   SocketPair pair(SOCK_STREAM);
   ASSERT_THAT(send(pair.a, "before", 6, 0), SyscallSucceeds());
   ASSERT_THAT(SendFds(pair.a, "with", {0}), SyscallSucceeds());
   ASSERT_THAT(send(pair.a, "after", 5, 0), SyscallSucceeds());
-  EXPECT_EQ(Receive(pair.b).text, "before");
   Received received = Receive(pair.b);
+  EXPECT_EQ(received.text, "beforewith");
   ASSERT_EQ(received.fds.size(), 1u);
   close(received.fds[0]);
+  EXPECT_EQ(Receive(pair.b).text, "after");
 }
 
 TEST(RightsTest, BadDescriptorAndTooManyAreRefused) {

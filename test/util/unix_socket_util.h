@@ -2,8 +2,8 @@
 #ifndef CAISSON_TEST_UTIL_UNIX_SOCKET_UTIL_H_
 #define CAISSON_TEST_UTIL_UNIX_SOCKET_UTIL_H_
 
+#include <errno.h>
 #include <stddef.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -17,7 +17,7 @@ namespace caisson::test {
 struct UnixAddress {
   explicit UnixAddress(const std::string& name) {
     address.sun_family = AF_UNIX;
-    memcpy(address.sun_path, name.data(), name.size());
+    name.copy(address.sun_path, sizeof(address.sun_path) - 1);
     const bool abstract = !name.empty() && name[0] == 0;
     size = offsetof(sockaddr_un, sun_path) + name.size() + (abstract ? 0 : 1);
   }
