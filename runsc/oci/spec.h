@@ -172,6 +172,8 @@ struct Spec {
 // is an error; ignored and unknown ones are logged, each once.
 // Errors name the field: "process.user.uid: expected a number from 0 to 4294967295, got a string".
 absl::StatusOr<Spec> ReadSpec(const Json& config);
+// A config.json that ReadSpec has passed before: nothing is logged again.
+absl::StatusOr<Spec> ReadCheckedSpec(const Json& config);
 // The value of "process": the file of `exec --process`.
 absl::StatusOr<Process> ReadProcess(const Json& process);
 // The value of "linux.resources": the file of `update --resources`.

@@ -223,6 +223,10 @@ void ReadLinux(Reader& r, Linux& out) {
 
 absl::StatusOr<Spec> ReadSpec(const Json& config) {
   RETURN_IF_ERROR(CheckFields(config, ""));
+  return ReadCheckedSpec(config);
+}
+
+absl::StatusOr<Spec> ReadCheckedSpec(const Json& config) {
   absl::Status error;
   Spec spec;
   Reader r(config, "", error);
