@@ -13,7 +13,7 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 set(CMAKE_C_FLAGS_DEBUG "-O1 -g1")
 
 add_compile_options(
-  -Wall -Wextra -Werror -fno-strict-aliasing -fno-rtti
+  -Wall -Wextra -Wno-unused-parameter -Werror -fno-strict-aliasing -fno-rtti
   -fstack-protector-strong -ftrivial-auto-var-init=zero
   "$<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions;-Wno-missing-field-initializers>")
 add_compile_definitions(_GLIBCXX_ASSERTIONS _GNU_SOURCE)
