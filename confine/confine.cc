@@ -113,7 +113,8 @@ absl::Status DieWithParent(int life_fd) {
     return HostErrnoStatus(errno, "PR_SET_PDEATHSIG");
   }
   pollfd entry{.fd = life_fd, .events = 0, .revents = 0};
-  if (poll(&entry, 1, 0) != 0) return absl::CancelledError("the parent is gone");
+  const timespec no_wait{};
+  if (ppoll(&entry, 1, &no_wait, nullptr) != 0) return absl::CancelledError("the parent is gone");
   return absl::OkStatus();
 }
 

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -35,8 +36,10 @@ absl::Status WaitReadable(int socket, int timeout_ms) {
   const int64_t deadline = NowMs() + timeout_ms;
   while (true) {
     pollfd entry{.fd = socket, .events = POLLIN, .revents = 0};
-    const int64_t left = deadline - NowMs();
-    const int n = poll(&entry, 1, left > 0 ? static_cast<int>(left) : 0);
+    const int64_t left = std::max<int64_t>(deadline - NowMs(), 0);
+    // ppoll(2), since the sentry's filter does not have poll(2).
+    const timespec wait{.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1'000'000};
+    const int n = ppoll(&entry, 1, &wait, nullptr);
     if (n > 0) return absl::OkStatus();
     if (n == 0) return absl::DeadlineExceededError("control connection: no answer in time");
     if (errno != EINTR) return HostErrnoStatus(errno, "poll of a control connection");
