@@ -91,20 +91,25 @@ absl::Status SetNoNewPrivileges() {
   return absl::OkStatus();
 }
 
-absl::Status InstallFilter(absl::Span<const bpf::Instruction> program, OnViolation on_violation) {
-  std::vector<bpf::Instruction> patched;
-  if (on_violation == OnViolation::kTrap) {
-    patched.assign(program.begin(), program.end());
-    for (bpf::Instruction& i : patched) {
-      if (i.code == (BPF_RET | BPF_K) && i.k == bpf::kRetKillProcess) i.k = bpf::kRetTrap;
+absl::Status InstallFilter(absl::Span<const bpf::Instruction> program, OnViolation on_violation,
+                           absl::Span<const FilterConstant> constants) {
+  std::vector<bpf::Instruction> copy(program.begin(), program.end());
+  for (bpf::Instruction& i : copy) {
+    if (i.code == (BPF_RET | BPF_K) && i.k == bpf::kRetKillProcess &&
+        on_violation == OnViolation::kTrap) {
+      i.k = bpf::kRetTrap;
     }
-    program = patched;
+    for (const FilterConstant& constant : constants) {
+      if (i.code == (BPF_JMP | BPF_JEQ | BPF_K) && i.k == constant.placeholder) {
+        i.k = constant.value;
+      }
+    }
   }
-  sock_fprog prog{static_cast<unsigned short>(program.size()),
-                  reinterpret_cast<sock_filter*>(const_cast<bpf::Instruction*>(program.data()))};
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) != 0) {
-    return HostErrnoStatus(errno, "installing a seccomp filter");
-  }
+  sock_fprog prog{static_cast<unsigned short>(copy.size()),
+                  reinterpret_cast<sock_filter*>(copy.data())};
+  const long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog);
+  if (r > 0) return absl::InternalError("a thread has a seccomp filter of its own");
+  if (r < 0) return HostErrnoStatus(errno, "installing a seccomp filter");
   return absl::OkStatus();
 }
 
@@ -124,7 +129,8 @@ void SetResourceLimits() {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
   }
-  const rlimit core{.rlim_cur = 0, .rlim_max = 0};
+  // 1 and not 0, which does not keep the kernel from piping a core to a program.
+  const rlimit core{.rlim_cur = 1, .rlim_max = 1};
   setrlimit(RLIMIT_CORE, &core);
 }
 

@@ -26,9 +26,16 @@ enum class OnViolation {
   // SIGSYS is raised instead, which a handler can report: for debugging. As confined, less loud.
   kTrap,
 };
-// Installs `program` for this thread, which must be the only one, and needs no_new_privs.
+// What only the running process knows: comparisons with `placeholder` in the program become ones
+// with `value`.
+struct FilterConstant {
+  uint32_t placeholder;
+  uint32_t value;
+};
+// Installs `program` for every thread of the process; needs no_new_privs.
 absl::Status InstallFilter(absl::Span<const bpf::Instruction> program,
-                           OnViolation on_violation = OnViolation::kKill);
+                           OnViolation on_violation = OnViolation::kKill,
+                           absl::Span<const FilterConstant> constants = {});
 
 // Has the kernel send SIGKILL when the parent's thread ends, and checks that the parent was still
 // there: `life_fd`, whose other end the parent holds, has not hung up.
