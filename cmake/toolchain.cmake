@@ -4,13 +4,16 @@ set(CAISSON_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them; emp
 option(CAISSON_COVERAGE "Instrument for gcov" OFF)
 
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+# Everything ends in one static-PIE executable: libraries are compiled as executables are, so that
+# both can use one precompiled header.
+set(CMAKE_CXX_COMPILE_OPTIONS_PIC -fPIE)
 set(CMAKE_CXX_FLAGS_RELEASE "-O2")
 set(CMAKE_C_FLAGS_RELEASE "-O2")
 set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 set(CMAKE_C_FLAGS_DEBUG "-O1 -g1")
 
 add_compile_options(
-  -Wall -Wextra -Werror -fno-strict-aliasing -fno-rtti
+  -Wall -Wextra -Wno-unused-parameter -Werror -fno-strict-aliasing -fno-rtti
   -fstack-protector-strong -ftrivial-auto-var-init=zero
   "$<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions;-Wno-missing-field-initializers>")
 add_compile_definitions(_GLIBCXX_ASSERTIONS _GNU_SOURCE)

@@ -1,0 +1,59 @@
+// Loads programs: ELF64 (static, PIE, with an interpreter) and #! scripts (execve(2), Linux
+// fs/binfmt_elf.c, fs/binfmt_script.c).
+#ifndef CAISSON_SENTRY_LOADER_LOADER_H_
+#define CAISSON_SENTRY_LOADER_LOADER_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "sentry/mm/memory_manager.h"
+#include "vfs/call_context.h"
+#include "vfs/file_description.h"
+
+namespace caisson::loader {
+
+struct LoadArgs {
+  RefPtr<vfs::FileDescription> file;  // From vfs::OpenForExec.
+  std::string path;                   // As given to execve: script argument and AT_EXECFN.
+  std::vector<std::string> argv;
+  std::vector<std::string> envp;
+  uint64_t stack_limit = 8 << 20;  // RLIMIT_STACK; arguments may take a quarter of it.
+  uint32_t personality = 0;        // ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC.
+  // Ids for the auxiliary vector after set-id handling, as the guest's namespace shows them; the
+  // caller decides `secure` (AT_SECURE).
+  uint32_t uid = 0, euid = 0, gid = 0, egid = 0;
+  bool secure = false;
+  uint64_t hwcap = 0, hwcap2 = 0;
+  // Opens an interpreter (script or PT_INTERP) with permission checks, as OpenForExec.
+  std::function<Result<RefPtr<vfs::FileDescription>>(const std::string& path)> open;
+};
+
+// The program that Resolve() found behind scripts, before its image is loaded: the caller derives
+// set-id credentials from `file` and then calls LoadImage.
+struct Program {
+  RefPtr<vfs::FileDescription> file;
+  std::vector<std::string> argv;  // With interpreters and script path put in front.
+  std::string exec_path;          // Of the ELF file (AT_EXECFN keeps the original path).
+};
+
+// Follows #! lines, at most 5 deep. Errors: ENOEXEC, ELOOP, EACCES, ENOENT, E2BIG, and the opener's.
+Result<Program> Resolve(vfs::CallContext& ctx, const LoadArgs& args);
+
+struct LoadedImage {
+  RefPtr<mm::MemoryManager> mm;
+  GuestAddr entry;          // First instruction (the interpreter's, if any).
+  GuestAddr stack_pointer;  // 16-byte aligned, argc at the top.
+  std::string comm;         // Last component of the path, 15 bytes at most.
+};
+
+// Makes a new address space with the image, its interpreter, stack, break and vDSO. Every field of
+// the file is checked: a hostile ELF gives ENOEXEC or what Linux gives. Errors: ENOEXEC, ENOMEM,
+// E2BIG, EIO, ELIBBAD, EACCES.
+Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platform,
+                              const LoadArgs& args, const Program& program);
+
+}  // namespace caisson::loader
+
+#endif  // CAISSON_SENTRY_LOADER_LOADER_H_

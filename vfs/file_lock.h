@@ -1,0 +1,65 @@
+// Advisory locks on an inode: flock(2), POSIX record locks and open file description locks
+// (fcntl(2)).
+#ifndef CAISSON_VFS_FILE_LOCK_H_
+#define CAISSON_VFS_FILE_LOCK_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "base/wait_queue.h"
+#include "vfs/call_context.h"
+
+namespace caisson::vfs {
+
+enum class LockType : uint8_t { kRead, kWrite, kUnlock };
+
+// [start, end] inclusive; end == INT64_MAX is "to the end of file".
+struct LockRange {
+  int64_t start = 0;
+  int64_t end = INT64_MAX;
+};
+
+struct RecordLock {
+  LockType type;
+  LockRange range;
+  const void* owner;  // The fd table (POSIX) or the file description (OFD).
+  bool ofd = false;
+  int32_t tgid = 0;   // Shown by F_GETLK; -1 for OFD locks.
+};
+
+// Thread-safe.
+class FileLocks {
+ public:
+  // F_SETLK / F_SETLKW (`wait`), F_OFD_*. Errors: EAGAIN, EDEADLK (POSIX only), ENOLCK, and
+  // Block()'s.
+  Result<void> SetRecord(CallContext& ctx, const RecordLock& lock, bool wait);
+  // F_GETLK: the first conflicting lock, if any.
+  std::optional<RecordLock> TestRecord(const RecordLock& lock) const;
+  // close(2): drops the POSIX locks of `owner`; a file description's end drops its OFD locks.
+  void ReleaseRecords(const void* owner);
+  // flock(2): `owner` is the file description. Errors: EWOULDBLOCK, and Block()'s.
+  Result<void> SetFlock(CallContext& ctx, LockType type, const void* owner, bool wait,
+                        int32_t tgid = 0);
+  void ReleaseFlock(const void* owner);
+  bool empty() const;
+  struct Info {
+    bool flock;
+    RecordLock lock;
+  };
+  std::vector<Info> Snapshot() const;  // For /proc/locks.
+
+ private:
+  Result<void> TrySetRecordLocked(const RecordLock& lock) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  mutable Mutex mu_;
+  std::vector<RecordLock> records_ ABSL_GUARDED_BY(mu_);  // Sorted by owner, then start.
+  std::vector<RecordLock> flocks_ ABSL_GUARDED_BY(mu_);
+  WaitQueue released_;
+};
+
+}  // namespace caisson::vfs
+
+#endif  // CAISSON_VFS_FILE_LOCK_H_

@@ -1,0 +1,157 @@
+// Inodes and file systems: what a file system implements.
+#ifndef CAISSON_VFS_INODE_H_
+#define CAISSON_VFS_INODE_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "base/mutex.h"
+#include "base/ref.h"
+#include "base/result.h"
+#include "vfs/call_context.h"
+#include "vfs/types.h"
+
+namespace caisson::vfs {
+
+class FileLocks;
+class InodeWatches;
+
+// One mounted instance of a file system (a superblock).
+class FileSystem : public RefCounted<FileSystem> {
+ public:
+  explicit FileSystem(absl::string_view type_name);
+  virtual ~FileSystem();
+  // "tmpfs", "proc": as in /proc/mounts.
+  const std::string& type_name() const { return type_name_; }
+  // st_dev of its inodes: an anonymous device (major 0), made unique at construction.
+  DeviceNumber device() const { return device_; }
+  virtual RefPtr<Inode> root() = 0;
+  virtual Result<FsStatistics> Statistics(CallContext& ctx) = 0;
+  virtual Result<void> Sync() { return {}; }
+  // Options as /proc/mounts shows them after rw/ro etc: "size=1024k,mode=755"; empty for none.
+  virtual std::string MountOptions() const { return ""; }
+  // mount -o remount,DATA. Errors: EINVAL for an unknown option.
+  virtual Result<void> Remount(CallContext& ctx, uint64_t flags, absl::string_view data);
+  virtual bool read_only() const { return false; }
+
+ private:
+  const std::string type_name_;
+  const DeviceNumber device_;
+};
+
+struct OpenArgs {
+  VfsPath path;    // The name it was opened by; empty for anonymous files.
+  uint32_t flags;  // O_* of open(2), without O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_CLOEXEC.
+};
+
+// RENAME_* of renameat2(2).
+inline constexpr uint32_t kRenameNoReplace = 1;
+inline constexpr uint32_t kRenameExchange = 2;
+inline constexpr uint32_t kRenameWhiteout = 4;
+
+// XATTR_* of setxattr(2).
+inline constexpr int kXattrCreate = 1;
+inline constexpr int kXattrReplace = 2;
+
+// An inode. Thread-safe.
+//
+// The path walk and vfs/operations.h have checked permission, name length, sticky bits, read-only
+// mounts and file types that Linux checks in fs/namei.c; an implementation checks what it alone
+// knows. An operation that it lacks is not overridden: the base returns what Linux returns for it.
+class Inode : public RefCounted<Inode> {
+ public:
+  // `type` is the S_IFMT part of the mode, which never changes.
+  Inode(FileSystem& fs, FileMode type);
+  virtual ~Inode();
+
+  // The file system outlives its inodes: each inode holds a reference.
+  FileSystem& fs() const { return *fs_; }
+  FileMode type() const { return type_; }
+  bool is_directory() const { return type_ == kModeDirectory; }
+  bool is_link() const { return type_ == kModeLink; }
+  bool is_regular() const { return type_ == kModeRegular; }
+
+  virtual Result<Attributes> GetAttributes(CallContext& ctx) = 0;
+  virtual Result<void> SetAttributes(CallContext& ctx, const struct SetAttributes& change);
+  // The default checks mode bits and owner of GetAttributes() with vfs/permission.h.
+  virtual Result<void> CheckPermission(CallContext& ctx, AccessMask access);
+
+  // --- Directories. Names are single components, never "." or "..". ---
+  // ENOENT: there is none (the dentry becomes negative).
+  virtual Result<RefPtr<Inode>> Lookup(CallContext& ctx, absl::string_view name);
+  // Creators return the new inode. `mode` has type and permissions, umask already applied; owner
+  // and group are ctx.creds().fsuid and the directory's set-group-id rule (OwnerFor in
+  // vfs/permission.h). Errors: EEXIST, ENOSPC, EROFS, EDQUOT, EPERM where unsupported.
+  virtual Result<RefPtr<Inode>> Create(CallContext& ctx, absl::string_view name, FileMode mode);
+  virtual Result<RefPtr<Inode>> Mkdir(CallContext& ctx, absl::string_view name, FileMode mode);
+  virtual Result<RefPtr<Inode>> Symlink(CallContext& ctx, absl::string_view name,
+                                        absl::string_view target);
+  // Device nodes, FIFOs and sockets (mode's type); `rdev` for devices.
+  virtual Result<RefPtr<Inode>> Mknod(CallContext& ctx, absl::string_view name, FileMode mode,
+                                      DeviceNumber rdev);
+  virtual Result<void> Link(CallContext& ctx, absl::string_view name, Inode& target);
+  // `victim` is what the name leads to now.
+  virtual Result<void> Unlink(CallContext& ctx, absl::string_view name, Inode& victim);
+  virtual Result<void> Rmdir(CallContext& ctx, absl::string_view name, Inode& victim);
+  // `new_dir` is of the same file system. `victim` is what the new name leads to now, or null.
+  virtual Result<void> Rename(CallContext& ctx, absl::string_view old_name, Inode& source,
+                              Inode& new_dir, absl::string_view new_name, Inode* victim,
+                              uint32_t flags);
+  // O_TMPFILE: an unlinked regular file. Errors: EOPNOTSUPP.
+  virtual Result<RefPtr<Inode>> CreateUnlinked(CallContext& ctx, FileMode mode);
+  // Changes whenever cached lookups (positive and negative) of this directory became doubtful.
+  // kNeverCache: every walk asks Lookup() again.
+  static constexpr uint64_t kNeverCache = ~uint64_t{0};
+  virtual uint64_t LookupGeneration() { return 0; }
+
+  // --- Links. ---
+  virtual Result<std::string> ReadLink(CallContext& ctx);
+  // A magic link (/proc/PID/fd/N) leads to an object, not to a name: returns it, or an empty path
+  // if this is an ordinary link.
+  virtual Result<VfsPath> FollowMagicLink(CallContext& ctx);
+
+  // --- Opening. Permission for args.flags was checked. ---
+  virtual Result<RefPtr<FileDescription>> Open(CallContext& ctx, const OpenArgs& args) = 0;
+  // O_TRUNC and truncate(2) go through SetAttributes(size).
+
+  // --- Extended attributes (xattr(7)); namespace permission was checked. ---
+  virtual Result<std::string> GetXattr(CallContext& ctx, absl::string_view name);
+  virtual Result<void> SetXattr(CallContext& ctx, absl::string_view name, absl::string_view value,
+                                int flags);
+  virtual Result<std::vector<std::string>> ListXattr(CallContext& ctx);
+  virtual Result<void> RemoveXattr(CallContext& ctx, absl::string_view name);
+
+  // ETXTBSY accounting: executables being run deny writers and writers deny execution
+  // (Linux i_writecount).
+  Result<void> DenyWrites();
+  void AllowWrites();
+  Result<void> AddWriter();
+  void RemoveWriter();
+
+  // Locks (flock, POSIX, OFD) and inotify watches, made when first asked for.
+  FileLocks& locks();
+  InodeWatches& watches();
+  InodeWatches* watches_if_any() { return watches_ptr_.load(std::memory_order_acquire); }
+  // What is bound here: AF_UNIX sockets put themselves, FIFOs their pipe. Compared by the owner.
+  void set_bound_object(RefPtr<FileDescription> object);
+  RefPtr<FileDescription> bound_object();
+
+ private:
+  const RefPtr<FileSystem> fs_;
+  const FileMode type_;
+  Mutex mu_;
+  std::unique_ptr<FileLocks> locks_ ABSL_GUARDED_BY(mu_);
+  std::atomic<FileLocks*> locks_ptr_{nullptr};      // Published with release once made.
+  std::unique_ptr<InodeWatches> watches_ ABSL_GUARDED_BY(mu_);
+  std::atomic<InodeWatches*> watches_ptr_{nullptr};  // As above.
+  int64_t write_count_ ABSL_GUARDED_BY(mu_) = 0;     // Writers; negative: denied.
+  RefPtr<FileDescription> bound_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace caisson::vfs
+
+#endif  // CAISSON_VFS_INODE_H_

@@ -1,0 +1,120 @@
+// Mounts and mount namespaces (mount_namespaces(7)).
+#ifndef CAISSON_VFS_MOUNT_H_
+#define CAISSON_VFS_MOUNT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/ref.h"
+#include "base/result.h"
+#include "vfs/dentry.h"
+#include "vfs/inode.h"
+
+namespace caisson::vfs {
+
+// MS_* of mount(2).
+inline constexpr uint64_t kMountReadOnly = 1;
+inline constexpr uint64_t kMountNosuid = 2;
+inline constexpr uint64_t kMountNodev = 4;
+inline constexpr uint64_t kMountNoexec = 8;
+inline constexpr uint64_t kMountSynchronous = 16;
+inline constexpr uint64_t kMountRemount = 32;
+inline constexpr uint64_t kMountNosymfollow = 256;
+inline constexpr uint64_t kMountNoatime = 1024;
+inline constexpr uint64_t kMountNodiratime = 2048;
+inline constexpr uint64_t kMountBind = 4096;
+inline constexpr uint64_t kMountMove = 8192;
+inline constexpr uint64_t kMountRec = 16384;
+inline constexpr uint64_t kMountSilent = 32768;
+inline constexpr uint64_t kMountUnbindable = 1 << 17;
+inline constexpr uint64_t kMountPrivate = 1 << 18;
+inline constexpr uint64_t kMountSlave = 1 << 19;
+inline constexpr uint64_t kMountShared = 1 << 20;
+inline constexpr uint64_t kMountRelatime = 1 << 21;
+inline constexpr uint64_t kMountStrictatime = 1 << 24;
+// The flags that belong to a mount rather than to a file system.
+inline constexpr uint64_t kMountFlagsMask = kMountReadOnly | kMountNosuid | kMountNodev |
+                                            kMountNoexec | kMountNosymfollow | kMountNoatime |
+                                            kMountNodiratime | kMountRelatime | kMountStrictatime;
+
+// A file system (or a part of it) at a place. Its position is guarded by the namespace's lock.
+class Mount : public RefCounted<Mount> {
+ public:
+  Mount(RefPtr<FileSystem> fs, RefPtr<Dentry> root, uint64_t flags, std::string source);
+  virtual ~Mount();
+  FileSystem& fs() const { return *fs_; }
+  const RefPtr<Dentry>& root() const { return root_; }
+  uint64_t flags() const { return flags_.load(std::memory_order_relaxed); }
+  bool read_only() const { return (flags() & kMountReadOnly) != 0 || fs_->read_only(); }
+  int id() const { return id_; }
+  const std::string& source() const { return source_; }
+  // EROFS, EBUSY bookkeeping: writers between Begin and End keep remount read-only out.
+  Result<void> BeginWrite();
+  void EndWrite();
+
+ private:
+  friend class MountNamespace;
+  const RefPtr<FileSystem> fs_;
+  const RefPtr<Dentry> root_;
+  std::atomic<uint64_t> flags_;  // Relaxed: each user reads it once.
+  const std::string source_;
+  const int id_;
+  std::atomic<int64_t> writers_{0};
+  // Guarded by MountNamespace's lock (one lock for all namespaces, vfs/mount.cc):
+  Mount* parent_ = nullptr;        // The parent holds its children.
+  RefPtr<Dentry> mountpoint_;      // In the parent.
+  std::vector<RefPtr<Mount>> children_;
+  MountNamespace* ns_ = nullptr;   // Null once detached.
+  int peer_group_ = 0;             // 0: private.
+  int master_group_ = 0;           // 0: no slave.
+  bool unbindable_ = false;
+};
+
+// The mounts that a group of tasks sees.
+class MountNamespace : public RefCounted<MountNamespace> {
+ public:
+  // Starts with `root` mounted as "/".
+  static RefPtr<MountNamespace> New(RefPtr<FileSystem> root, uint64_t flags, std::string source);
+  virtual ~MountNamespace();
+  VfsPath root() const;
+  uint64_t inode_number() const { return inode_number_; }
+
+  // CLONE_NEWNS: a copy, and the places in the copy of `paths` (root, cwd).
+  RefPtr<MountNamespace> Clone(std::vector<VfsPath*> paths);
+
+  // The mount on top of `at`, all the way up; `at` itself if there is none.
+  VfsPath FollowMounts(VfsPath at) const;
+  // The place that the root of `at.mount` covers; empty at the namespace's root.
+  VfsPath MountpointOf(const Mount& mount) const;
+
+  // mount(2) by its forms. Permission (CAP_SYS_ADMIN) was checked. Errors: as mount(2).
+  Result<RefPtr<Mount>> Add(RefPtr<FileSystem> fs, const VfsPath& at, uint64_t flags,
+                            std::string source);
+  Result<void> Bind(const VfsPath& from, const VfsPath& at, bool recursive);
+  Result<void> Move(const VfsPath& from, const VfsPath& to);
+  Result<void> RemountFlags(const VfsPath& at, uint64_t flags);
+  Result<void> SetPropagation(const VfsPath& at, uint64_t flags);  // MS_SHARED and so on, MS_REC.
+  // umount2(2): MNT_FORCE 1, MNT_DETACH 2, MNT_EXPIRE 4. Errors: EBUSY, EINVAL, EAGAIN.
+  Result<void> Unmount(const VfsPath& at, int flags);
+  Result<void> PivotRoot(const VfsPath& new_root, const VfsPath& put_old, const VfsPath& old_root);
+
+  // /proc/PID/mounts, mountinfo, mountstats as seen below `root`.
+  enum class Format { kMounts, kMountinfo, kMountstats };
+  std::string Show(CallContext& ctx, Format format, const VfsPath& root) const;
+  // Grows with every change: poll(2) on /proc/self/mounts.
+  uint64_t generation() const;
+  WaitQueue& change_queue() { return change_queue_; }
+
+ private:
+  MountNamespace();
+  RefPtr<Mount> root_;  // Guarded by the one mount lock.
+  std::atomic<uint64_t> generation_{0};
+  const uint64_t inode_number_;
+  WaitQueue change_queue_;
+};
+
+}  // namespace caisson::vfs
+
+#endif  // CAISSON_VFS_MOUNT_H_
