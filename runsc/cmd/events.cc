@@ -1,5 +1,4 @@
 #include <poll.h>
-#include <sys/pidfd.h>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -97,7 +96,7 @@ absl::StatusOr<int> Events(const Args& args) {
   // Notices of the OOM killer come from its counter, looked at each second: one way for v1 and v2.
   constexpr int64_t kPollMs = 1000;
   const runsc::SandboxProcesses& p = container.state.processes;
-  UniqueFd pidfd(pidfd_open(p.monitor_pid, 0));
+  UniqueFd pidfd = runsc::OpenPidfd(p.monitor_pid);
   uint64_t kills = cgroup::Cgroup(container.state.cgroup_paths).ReadStats().oom_kills;
   for (int64_t until_stats = *interval;;) {
     pollfd gone{pidfd.get(), POLLIN, 0};

@@ -1,5 +1,5 @@
 #include <poll.h>
-#include <sys/pidfd.h>
+
 #include <sys/wait.h>
 
 #include "absl/strings/str_cat.h"

@@ -1,7 +1,6 @@
 #include "runsc/container/attach.h"
 
 #include <fcntl.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/status.h"
 #include "runsc/container/console.h"
+#include "runsc/container/process.h"
 
 namespace caisson::runsc {
 namespace {
@@ -106,7 +106,7 @@ absl::Status Announce(const Attachment& attachment, pid_t monitor, UniqueFd& mas
     master.reset();
   }
   if (!attachment.pidfd_socket.empty()) {
-    UniqueFd pidfd(pidfd_open(monitor, 0));
+    UniqueFd pidfd = OpenPidfd(monitor);
     if (!pidfd) return HostErrnoStatus(errno, "pidfd_open");
     RETURN_IF_ERROR(SendDescriptor(attachment.pidfd_socket, pidfd.get(), "pidfd"));
   }

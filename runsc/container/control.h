@@ -16,9 +16,6 @@ absl::StatusOr<protocol::Reply> CallSentry(const std::string& socket,
                                            const protocol::Request& request,
                                            int timeout_ms = 10'000);
 
-// The error of a reply: NotFound and NotRunning say "container not running".
-absl::Status ReplyStatus(const protocol::Reply& reply);
-
 }  // namespace caisson::runsc
 
 #endif  // CAISSON_RUNSC_CONTAINER_CONTROL_H_

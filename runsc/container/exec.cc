@@ -3,7 +3,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include "runsc/container/attach.h"
 #include "runsc/container/container.h"
 #include "runsc/container/foreground.h"
+#include "runsc/container/process.h"
 #include "runsc/container/start_hooks.h"
 #include "runsc/oci/convert.h"
 
@@ -70,7 +70,7 @@ absl::Status RunOne(const ContainerDir& dir, const State& state, const oci::Spec
   }
   BecomeSubreaper();
   ASSIGN_OR_RETURN(pid_t monitor, Launch(dir, state, std::move(converted), std::move(stdio)));
-  UniqueFd pidfd(pidfd_open(monitor, 0));
+  UniqueFd pidfd = OpenPidfd(monitor);
   pollfd p{pidfd.get(), POLLIN, 0};
   int n = 0;
   do {

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -15,6 +14,7 @@
 
 #include "base/status.h"
 #include "runsc/container/console.h"
+#include "runsc/container/process.h"
 
 namespace caisson::runsc {
 namespace {
@@ -116,7 +116,7 @@ void BecomeSubreaper() { prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 
 absl::StatusOr<int> WaitInForeground(pid_t monitor, UniqueFd master) {
   UniqueFd signals = BlockAllSignals();
-  UniqueFd pidfd(pidfd_open(monitor, 0));
+  UniqueFd pidfd = OpenPidfd(monitor);
   if (!signals || !pidfd) return Reap(monitor);
   std::optional<RawMode> raw;
   if (master) {

@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "runsc/container/process.h"
 
 namespace caisson::runsc {
 namespace {
@@ -102,7 +102,7 @@ std::string Output(int fd) {
 absl::StatusOr<int> WaitWithTimeout(pid_t pid, std::optional<int> seconds) {
   bool late = false;
   if (seconds.has_value()) {
-    UniqueFd pidfd(pidfd_open(pid, 0));
+    UniqueFd pidfd = OpenPidfd(pid);
     pollfd p{pidfd.get(), POLLIN, 0};
     int n = 0;
     do {

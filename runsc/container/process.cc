@@ -1,6 +1,8 @@
 #include "runsc/container/process.h"
 
 #include <dirent.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <string>
 
@@ -37,6 +39,10 @@ bool IsAlive(pid_t pid, uint64_t start_time) {
   std::optional<ProcessStat> stat = StatOf(pid);
   return stat.has_value() && stat->start_time == start_time && stat->state != 'Z' &&
          stat->state != 'X';
+}
+
+UniqueFd OpenPidfd(pid_t pid) {
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
 }
 
 std::vector<pid_t> NamespacePids(pid_t pid) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "base/unique_fd.h"
 
 namespace caisson::runsc {
 
@@ -25,6 +26,9 @@ std::optional<ProcessStat> StatOf(pid_t pid);
 
 // Whether that very process runs: a zombie does not.
 bool IsAlive(pid_t pid, uint64_t start_time);
+
+// pidfd_open(2); invalid if there is no such process. (glibc 2.36 declares its own for C only.)
+UniqueFd OpenPidfd(pid_t pid);
 
 // Its pid in each namespace from that of /proc inwards (NSpid); empty if there is no such process.
 std::vector<pid_t> NamespacePids(pid_t pid);
