@@ -23,6 +23,7 @@
 #include "confine/confine.h"
 #include "confine/role.h"
 #include "runsc/sandbox/monitor_filter.h"
+#include "runsc/sandbox/sandbox.h"
 #include "runsc/sandbox/sync.h"
 #include "sentry/protocol/channel.h"
 
