@@ -84,7 +84,7 @@ constexpr FilterRule kRules[] = {
     {SYS_tgkill, {}, "abort(); we are alone in our pid namespace"},
     {SYS_clock_gettime, {}, "the log, where the vDSO cannot"},
     {SYS_set_robust_list, {}, "start of a thread that the filter catches"},
-    {SYS_rseq, {}, "start of a thread that the filter catches", bpf::kRetErrno | ENOSYS},
+    {SYS_rseq, {}, "start of a thread that the filter catches"},
 #ifdef CAISSON_SANITIZED
     {SYS_sigaltstack, {}, "sanitizer"},
     {SYS_sched_yield, {}, "sanitizer"},

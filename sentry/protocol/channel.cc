@@ -19,6 +19,10 @@
 namespace caisson::protocol {
 namespace {
 
+// The first byte of a packet. A protobuf message may have no bytes at all, which would look like
+// the end of the connection.
+constexpr char kMessageMark = 1;
+constexpr size_t kPacketSize = 1 + kMaxControlMessage;
 constexpr int kAllSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 // A control buffer for kMaxControlFds descriptors; heap memory, since it is 1 KiB.
@@ -58,8 +62,9 @@ absl::StatusOr<SocketPair> MakeSocketPair() {
 
 absl::Status SendMessage(int socket, const google::protobuf::MessageLite& message,
                          absl::Span<const int> fds, bool dont_wait) {
-  std::string bytes = message.SerializeAsString();
-  if (bytes.size() > kMaxControlMessage || fds.size() > kMaxControlFds) {
+  std::string bytes(1, kMessageMark);
+  message.AppendToString(&bytes);
+  if (bytes.size() > kPacketSize || fds.size() > kMaxControlFds) {
     return absl::InvalidArgumentError("control message too large");
   }
   iovec data{bytes.data(), bytes.size()};
@@ -77,8 +82,6 @@ absl::Status SendMessage(int socket, const google::protobuf::MessageLite& messag
     cmsg->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
     memcpy(CMSG_DATA(cmsg), fds.data(), fds.size() * sizeof(int));
   }
-  // An empty message would look like the end of the connection.
-  if (bytes.empty()) return absl::InvalidArgumentError("control message is empty");
   while (true) {
     const ssize_t n = sendmsg(socket, &header, MSG_NOSIGNAL | (dont_wait ? MSG_DONTWAIT : 0));
     if (n >= 0) return absl::OkStatus();
@@ -93,9 +96,9 @@ absl::Status SendMessage(int socket, const google::protobuf::MessageLite& messag
 absl::Status ReceiveMessage(int socket, google::protobuf::MessageLite* message,
                             std::vector<UniqueFd>* fds, int timeout_ms) {
   RETURN_IF_ERROR(WaitReadable(socket, timeout_ms));
-  std::unique_ptr<char[]> bytes(new char[kMaxControlMessage]);
+  std::unique_ptr<char[]> bytes(new char[kPacketSize]);
   alignas(cmsghdr) char control[kControlSize];
-  iovec data{bytes.get(), kMaxControlMessage};
+  iovec data{bytes.get(), kPacketSize};
   msghdr header{};
   header.msg_iov = &data;
   header.msg_iovlen = 1;
@@ -127,7 +130,8 @@ absl::Status ReceiveMessage(int socket, google::protobuf::MessageLite* message,
   if (fds == nullptr && !received.empty()) {
     return absl::InvalidArgumentError("control message with unexpected descriptors");
   }
-  if (!message->ParseFromArray(bytes.get(), static_cast<int>(n))) {
+  if (bytes[0] != kMessageMark ||
+      !message->ParseFromArray(bytes.get() + 1, static_cast<int>(n) - 1)) {
     return absl::InvalidArgumentError("control message does not parse");
   }
   for (UniqueFd& fd : received) fds->push_back(std::move(fd));

@@ -38,6 +38,13 @@ TEST(ChannelTest, CarriesAMessageWithDescriptors) {
   EXPECT_EQ(fcntl(got_fds[0].get(), F_GETFD), FD_CLOEXEC);
 }
 
+TEST(ChannelTest, AnEmptyMessageIsNotTheEnd) {
+  SocketPair pair = *MakeSocketPair();
+  ASSERT_TRUE(SendMessage(pair.first.get(), Reply()).ok());
+  Reply got;
+  EXPECT_TRUE(ReceiveMessage(pair.second.get(), &got, nullptr, 1000).ok());
+}
+
 TEST(ChannelTest, ReportsCloseAndTimeout) {
   SocketPair pair = *MakeSocketPair();
   Request got;
@@ -53,7 +60,7 @@ TEST(ChannelTest, RefusesWhatIsTooLargeOnBothSides) {
   SocketPair pair = *MakeSocketPair();
   const Request large = WaitFor(std::string(kMaxControlMessage, 'x'));
   EXPECT_EQ(SendMessage(pair.first.get(), large).code(), absl::StatusCode::kInvalidArgument);
-  const std::string bytes = large.SerializeAsString();
+  const std::string bytes = "\1" + large.SerializeAsString();
   ASSERT_EQ(send(pair.first.get(), bytes.data(), bytes.size(), 0),
             static_cast<ssize_t>(bytes.size()));
   Request got;
@@ -71,7 +78,7 @@ TEST(ChannelTest, ClosesDescriptorsOfARefusedMessage) {
   EXPECT_FALSE(ReceiveMessage(pair.second.get(), &got, nullptr, 1000).ok());
   EXPECT_EQ(OpenFdCount(), before);
   // Bytes that are no message.
-  char junk[] = "\xff\xff\xff";
+  char junk[] = "\1\xff\xff";
   iovec data{junk, 3};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr header{};
