@@ -183,18 +183,23 @@ void AddCheckpoint(App& app, Args& a) {
   }
 }
 
-// Go programs' flags have one dash as well as two, "-root=/x" as "--root=/x".
+// Go programs' flags have one dash as well as two, and "=" after one letter too: "-root=/x" is
+// "--root=/x" and "-f=json" is "-f json". What comes after a bare word that follows the command may
+// be the guest's and is left alone.
 std::vector<std::string> Normalize(int argc, char** argv) {
   static const auto* single = new std::set<std::string>{"-root", "-log", "-log-format", "-debug",
                                                         "-systemd-cgroup", "-version"};
   std::vector<std::string> out;
-  bool global = true;
+  int bare_words = 0;  // The command, then its first argument; values of options do not count.
   for (int i = 1; i < argc; ++i) {
     std::string arg = argv[i];
-    if (global && single->contains(arg.substr(0, arg.find('=')))) arg = "-" + arg;
-    // Go reads a global flag's value from the next argument only without "="; the command is the
-    // first argument that is neither.
-    if (global && arg[0] != '-') global = i > 1 && argv[i - 1][0] == '-';
+    const bool is_option = !arg.empty() && arg[0] == '-';
+    if (!is_option && (i == 1 || argv[i - 1][0] != '-' || bare_words > 0)) ++bare_words;
+    if (bare_words == 0 && single->contains(arg.substr(0, arg.find('=')))) arg = "-" + arg;
+    if (bare_words < 2 && arg.size() > 2 && arg[0] == '-' && arg[1] != '-' && arg[2] == '=') {
+      out.push_back(arg.substr(0, 2));
+      arg.erase(0, 3);
+    }
     out.push_back(std::move(arg));
   }
   return out;

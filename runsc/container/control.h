@@ -12,6 +12,7 @@ namespace caisson::runsc {
 
 // Sends one request to the sentry at `socket`. A reply that is not OK becomes an error; its text
 // is escaped and cut, since a hostile sentry wrote it.
+// OutOfRange: the sandbox went away before it answered.
 absl::StatusOr<protocol::Reply> CallSentry(const std::string& socket,
                                            const protocol::Request& request,
                                            int timeout_ms = 10'000);

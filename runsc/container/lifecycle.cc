@@ -84,7 +84,10 @@ absl::Status StartContainer(const Options& options, ContainerDir& dir, State& st
   RETURN_IF_ERROR(RunStartContainerHooks(options, dir, state, spec));
   protocol::Request request;
   request.mutable_start_container()->set_container_id(state.id);
-  RETURN_IF_ERROR(CallSentry(dir.control_socket(), request).status());
+  absl::Status started = CallSentry(dir.control_socket(), request).status();
+  // A process that ends at once may take the sandbox with it before the answer is read: that is an
+  // end after the start, which the exit status tells.
+  if (!started.ok() && started.code() != absl::StatusCode::kOutOfRange) return started;
   state.phase = State::Phase::kStarted;
   RETURN_IF_ERROR(dir.SaveState(state));
   absl::Status hooks =
