@@ -103,11 +103,9 @@ void AddLifecycle(App& app, Args& a, bool& unused) {
 void AddExecOptions(App* c, Args& a) {
   c->add_option("--cwd", a.cwd, "Working directory");
   c->add_option("-u,--user", a.user, "UID[:GID]");
-  c->add_option("-e,--env", a.env, "NAME=VALUE")->expected(1)->take_all();
-  c->add_option("-c,--cap", a.capabilities, "Add a capability")->expected(1)->take_all();
+  c->add_option("-e,--env", a.env, "NAME=VALUE")->expected(1)->allow_extra_args(false)->take_all();
+  c->add_option("-c,--cap", a.capabilities, "Add a capability")->expected(1)->allow_extra_args(false)->take_all();
   c->add_flag("-t,--tty", a.tty, "With a terminal");
-  // The program and its arguments are not ours to parse.
-  c->prefix_command();
 }
 
 void AddExec(App& app, Args& a, bool& unused, std::string& label) {
@@ -115,7 +113,7 @@ void AddExec(App& app, Args& a, bool& unused, std::string& label) {
   AddAttachment(c, a, true);
   AddExecOptions(c, a);
   c->add_option("-p,--process", a.process_file, "File with the process, as config.json has it");
-  c->add_option("-g,--additional-gids", a.additional_gids)->expected(1)->take_all();
+  c->add_option("-g,--additional-gids", a.additional_gids)->expected(1)->allow_extra_args(false)->take_all();
   c->add_option("--process-label", label, "Ignored");
   c->add_option("--apparmor", label, "Ignored");
   c->add_flag("--no-new-privs", a.no_new_privileges);
@@ -132,9 +130,8 @@ void AddInformation(App& app, Args& a, bool& unused) {
   App* c = AddCommand(app, "list", "List containers", a, "", 0, 0);
   c->add_option("-f,--format", a.format)->check(CLI::IsMember({"table", "json"}));
   c->add_flag("-q,--quiet", a.quiet, "Only ids");
-  c = AddCommand(app, "ps", "List the processes of a container", a, "container-id [ps options]", 1, 100);
+  c = app.add_subcommand("ps", "List the processes of a container: [options] ID [PS-OPTIONS]");
   c->add_option("-f,--format", a.format)->check(CLI::IsMember({"table", "json"}));
-  c->prefix_command();
   c = AddCommand(app, "events", "Statistics and out-of-memory events", a, "container-id", 1, 1);
   c->add_flag("--stats", a.stats, "Print once");
   c->add_option("--interval", a.interval, "Time between statistics");
@@ -205,6 +202,37 @@ std::vector<std::string> Normalize(int argc, char** argv) {
   return out;
 }
 
+// Cuts off what is not ours to parse, and may look like our options and commands: for exec, do and
+// ps all from their first bare word on, the container's id or the program.
+std::vector<std::string> TakeGuestArguments(std::vector<std::string>& arguments) {
+  static const auto* flags = new std::set<std::string>{
+      "-t", "--tty", "-d", "--detach", "-td", "-dt", "--no-new-privs", "--ignore-paused",
+      "--no-subreaper", "--quiet", "-h", "--help"};
+  size_t at = 0;
+  // Global options' values may be words of their own.
+  while (at < arguments.size() && arguments[at] != "exec" && arguments[at] != "do" &&
+         arguments[at] != "ps") {
+    const bool is_option = !arguments[at].empty() && arguments[at][0] == '-';
+    const bool follows_option = at > 0 && arguments[at - 1][0] == '-';
+    if (!is_option && !follows_option) return {};  // Another command.
+    ++at;
+  }
+  for (++at; at < arguments.size(); ++at) {
+    const std::string& arg = arguments[at];
+    if (arg.empty() || arg[0] != '-' || arg == "-") break;
+    if (arg == "--") {
+      arguments.erase(arguments.begin() + static_cast<ptrdiff_t>(at));
+      break;
+    }
+    if (!flags->contains(arg) && arg.find('=') == std::string::npos) ++at;  // And its value.
+  }
+  if (at >= arguments.size()) return {};
+  auto begin = arguments.begin() + static_cast<ptrdiff_t>(at);
+  std::vector<std::string> out(begin, arguments.end());
+  arguments.erase(begin, arguments.end());
+  return out;
+}
+
 std::string DefaultRoot() {
   const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
   if (geteuid() != 0 && runtime_dir != nullptr && runtime_dir[0] == '/') {
@@ -234,6 +262,7 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
     AddCheckpoint(app, out);
     app.require_subcommand(0, 1);
     std::vector<std::string> arguments = Normalize(argc, argv);
+    out.positional = TakeGuestArguments(arguments);
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     try {
       app.parse(reversed);
@@ -252,7 +281,6 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
     }
     App* command = app.get_subcommands().front();
     out.command = command->get_name();
-    for (const std::string& rest : command->remaining()) out.positional.push_back(rest);
     out.log_json = log_format == "json";
     out.options.json_log = out.log_json;
     out.options.rootless = IsTrue(rootless) || (rootless.empty()) ||

@@ -49,6 +49,7 @@ absl::StatusOr<std::string> HostPs(const std::vector<std::string>& options) {
 }  // namespace
 
 absl::StatusOr<int> Ps(const Args& args) {
+  if (args.positional.empty()) return absl::InvalidArgumentError("ps: container-id is missing");
   ASSIGN_OR_RETURN(Opened container, OpenContainer(args, /*lock=*/false));
   ASSIGN_OR_RETURN(std::vector<pid_t> pids, runsc::HostPids(container.dir, container.state));
   if (args.format == "json") {
