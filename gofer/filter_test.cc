@@ -10,6 +10,10 @@ TEST(GoferFilterTest, ProgramMatchesTheTable) {
   confine::ExpectProgramMatchesTable(GoferFilterTable(), GoferFilterProgram());
 }
 
+TEST(GoferFilterTest, DeniedCallsKill) {
+  confine::ExpectDeniedCallsKill(GoferFilterTable(), GoferFilterProgram());
+}
+
 // This number only goes down. A call that must be added goes in with a sentence in the table.
 TEST(GoferFilterTest, AllowsNoMoreCallsThanBefore) {
 #ifndef CAISSON_SANITIZED

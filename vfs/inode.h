@@ -134,6 +134,7 @@ class Inode : public RefCounted<Inode> {
 
   // Locks (flock, POSIX, OFD) and inotify watches, made when first asked for.
   FileLocks& locks();
+  bool has_locks() const { return locks_ptr_.load(std::memory_order_acquire) != nullptr; }
   InodeWatches& watches();
   InodeWatches* watches_if_any() { return watches_ptr_.load(std::memory_order_acquire); }
   // What is bound here: AF_UNIX sockets put themselves, FIFOs their pipe. Compared by the owner.

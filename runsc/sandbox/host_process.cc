@@ -65,13 +65,13 @@ absl::Status KillAndAwait(pid_t pid, uint64_t start_time, int timeout_ms) {
 }
 
 absl::Status KillSandbox(const SandboxProcesses& processes) {
-  // The sentry first: a monitor that sees it end ends by itself, with the right status.
+  // The monitor first, whose end ends the others too: otherwise it would log the sentry's end.
+  absl::Status monitor =
+      KillAndAwait(processes.monitor_pid, processes.monitor_start_time, kKillTimeoutMs);
   absl::Status sentry =
       KillAndAwait(processes.sentry_pid, processes.sentry_start_time, kKillTimeoutMs);
   absl::Status gofer =
       KillAndAwait(processes.gofer_pid, processes.gofer_start_time, kKillTimeoutMs);
-  absl::Status monitor =
-      KillAndAwait(processes.monitor_pid, processes.monitor_start_time, kKillTimeoutMs);
   if (!sentry.ok()) return sentry;
   return gofer.ok() ? monitor : gofer;
 }

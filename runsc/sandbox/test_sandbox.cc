@@ -127,7 +127,8 @@ protocol::Reply TestSandbox::StartContainer() {
 }
 
 int TestSandbox::AwaitChild(pid_t pid) {
-  for (int waited = 0; waited < kPatienceMs; ++waited) {
+  EXPECT_GT(pid, 1) << "no process to wait for";
+  for (int waited = 0; pid > 1 && waited < kPatienceMs; ++waited) {
     int status = 0;
     const pid_t got = waitpid(pid, &status, WNOHANG);
     if (got == pid) return status;
@@ -135,6 +136,11 @@ int TestSandbox::AwaitChild(pid_t pid) {
     SleepMs(1);
   }
   return -1;
+}
+
+int KillOne(pid_t pid, int signal) {
+  EXPECT_GT(pid, 1) << "no process to signal";
+  return pid > 1 ? kill(pid, signal) : -1;
 }
 
 bool IsAlive(pid_t pid) {

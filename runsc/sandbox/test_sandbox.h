@@ -40,6 +40,9 @@ class TestSandbox {
   SandboxProcesses processes;
 };
 
+// kill(2) of one process. Never anything else: with a pid that a failed start left at -1 the call
+// itself would signal every process of the machine. Fails the test instead.
+int KillOne(pid_t pid, int signal);
 // Whether the process exists and is not a zombie.
 bool IsAlive(pid_t pid);
 // Polls until it is not, at most 10 s.

@@ -129,6 +129,31 @@ class ControlServer::Poller {
   // Waits for its end only.
   void ArmForEnd(const Connection& connection) { Control(EPOLL_CTL_MOD, connection, EPOLLRDHUP); }
 
+  // Requests by which a container may end: the end, on which the monitor kills this process, is
+  // told after whoever made the request has been answered.
+  void EndingBegins() {
+    MutexLock lock(mu_);
+    ++ending_;
+  }
+  void EndingEnds() {
+    std::vector<std::function<void()>> postponed;
+    {
+      MutexLock lock(mu_);
+      if (--ending_ == 0) postponed.swap(postponed_);
+    }
+    for (const auto& action : postponed) action();
+  }
+  void AfterEnding(std::function<void()> action) {
+    {
+      MutexLock lock(mu_);
+      if (ending_ > 0) {
+        postponed_.push_back(std::move(action));
+        return;
+      }
+    }
+    action();
+  }
+
   void RequestBegins() {
     MutexLock lock(mu_);
     ++running_;
@@ -155,6 +180,8 @@ class ControlServer::Poller {
   CondVar idle_;
   uint64_t last_key_ ABSL_GUARDED_BY(mu_) = kListenerKey;
   int running_ ABSL_GUARDED_BY(mu_) = 0;
+  int ending_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<std::function<void()>> postponed_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<uint64_t, std::shared_ptr<Connection>> connections_ ABSL_GUARDED_BY(mu_);
 };
 
@@ -218,10 +245,14 @@ void ControlServer::Serve(const ConnectionPtr& connection) {
     BeginWait(connection, request.wait());
     return;
   }
+  const bool may_end_it =
+      request.has_start_container() || request.has_signal() || request.has_destroy();
+  if (may_end_it) poller_->EndingBegins();
   OwnedProcess owned;
   protocol::Reply reply = RunRequest(kernel_, request, std::move(fds), &owned);
   if (!owned.container_id.empty()) connection->SetOwned(std::move(owned));
   SendReply(connection->socket.get(), reply);
+  if (may_end_it) poller_->EndingEnds();
   poller_->Arm(*connection);
 }
 
@@ -234,10 +265,12 @@ void ControlServer::BeginWait(const ConnectionPtr& connection,
                 id = wait.container_id(), pid = wait.pid()](const protocol::Reply& reply) {
                  ConnectionPtr waiter = weak.lock();
                  if (waiter == nullptr) return;
-                 waiter->SetWaiting(false);
-                 waiter->DisownEnded(id, pid);
-                 SendReply(waiter->socket.get(), reply);
-                 poller->Arm(*waiter);
+                 poller->AfterEnding([poller, waiter, id, pid, reply] {
+                   waiter->SetWaiting(false);
+                   waiter->DisownEnded(id, pid);
+                   SendReply(waiter->socket.get(), reply);
+                   poller->Arm(*waiter);
+                 });
                });
 }
 
