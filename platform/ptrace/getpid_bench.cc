@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "platform/ptrace/host_ptrace.h"
@@ -75,6 +78,52 @@ void CompareGetpid() {
   }
   printf("getpid: %.0f ns, bare SYSEMU loop %.0f ns, ratio %.2f\n", Median(ours), Median(bare),
          Median(ours) / Median(bare));
+}
+
+// `tasks` guests at once that call, compute `work` rounds, and call again: calls a second in all.
+double Throughput(Platform& platform, int tasks, uint32_t work) {
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> calls{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < tasks; ++i) {
+    threads.emplace_back([&] {
+      auto space = std::move(platform.NewAddressSpace()).value();
+      auto context = platform.NewContext();
+      Registers regs = Load(*space, [&](Xbyak::CodeGenerator& c) {
+        Xbyak::Label again, loop;
+        c.L(again);
+        c.mov(c.ecx, work + 1);
+        c.L(loop);
+        c.dec(c.ecx);
+        c.jnz(loop);
+        c.mov(c.eax, SYS_getpid);
+        c.syscall();
+        c.jmp(again);
+      });
+      uint64_t n = 0;
+      for (; !stop.load(std::memory_order_relaxed); ++n) RunGuest(*context, *space, regs);
+      calls.fetch_add(n);
+    });
+  }
+  const double start = NowNs();
+  usleep(300000);
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  return static_cast<double>(calls.load()) / (NowNs() - start) * 1e9;
+}
+
+void ComparePlacement(Platform& held, Platform& free) {
+  for (uint32_t work : {0u, 20000u, 1000000u}) {
+    for (int tasks : {1, 2, 4}) {
+      std::vector<double> with, without;
+      for (int round = 0; round < 3; ++round) {
+        with.push_back(Throughput(held, tasks, work));
+        without.push_back(Throughput(free, tasks, work));
+      }
+      printf("%d guests, %u rounds of work a call: %.0f calls/s held, %.0f free\n", tasks, work,
+             Median(with), Median(without));
+    }
+  }
 }
 
 void MeasureMemoryCalls() {
@@ -154,7 +203,12 @@ void MeasureThreads() {
 
 int main() {
   using namespace caisson::platform::ptrace;
+  TestPlatform();
+  Config config;
+  config.hold_pairs = false;
+  auto free = std::move(Open(config)).value();
   CompareGetpid();
+  ComparePlacement(TestPlatform(), *free);
   MeasureMemoryCalls();
   MeasureFault();
   MeasureThreads();

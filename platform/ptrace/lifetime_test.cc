@@ -271,8 +271,7 @@ TEST(LifetimeTest, WhatAStubIsAllowed) {
   std::string text(8192, '\0');
   text.resize(read(status.get(), &text[0], text.size()));
   for (const char* line : {"CapEff:\t0000000000000000\n", "CapPrm:\t0000000000000000\n",
-                           "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n",
-                           "Name:\tstub\n"})
+                           "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Name:\tstub\n"})
     EXPECT_NE(text.find(line), std::string::npos) << line;
   const std::string fds = "/proc/" + std::to_string(space->host_pid()) + "/fd";
   EXPECT_EQ(CountEntries(fds), 3u);  // ".", "..", the socket.

@@ -102,6 +102,12 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
   if (!ClearSignalMask(tid)) return Errno::kEAGAIN;
   tid_ = tid;
   must_write_ = true;
+  // All of them may be copies of threads that were held on a CPU.
+  for (pid_t thread : {0, tid, pid_}) shared_.placement.Release(thread);
+  pair_.tracer = gettid();
+  pair_.tracee = tid;
+  pair_.worker = pid_;
+  pair_.quick = 0;
   {
     MutexLock lock(mu_);
     signal_tid_ = tid;
@@ -117,6 +123,7 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
 
 // Ends the host thread, which is stopped or gone. The stub, and its other threads, live on.
 void PtraceContext::Leave() {
+  shared_.placement.Unpin(pair_);
   if (tid_ != 0) {
     {
       MutexLock lock(mu_);
@@ -163,6 +170,7 @@ bool PtraceContext::WriteRegisters(const Registers& regs) {
 }
 
 void PtraceContext::SetKilled(Event& event) {
+  shared_.placement.Unpin(pair_);
   {
     MutexLock lock(mu_);
     signal_tid_ = 0;
@@ -200,6 +208,7 @@ Event PtraceContext::Switch(AddressSpace& space, Registers& regs) {
     return event;
   }
   const uint64_t start = CpuClock::Now();
+  shared_.placement.OnSwitch(pair_, start);
   started_at_.store(start, std::memory_order_relaxed);
   running_.store(true);
   while (!interrupt_.load()) {

@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "platform/platform.h"
 #include "platform/ptrace/host_ptrace.h"
+#include "platform/ptrace/placement.h"
 #include "platform/stub/address_space.h"
 
 namespace caisson::platform::ptrace {
@@ -33,6 +34,7 @@ struct Shared {
   uint64_t exit_thread = 0;  // Address of the blob's code that ends a thread.
   int proc_fd = -1;
   CpuClock clock;
+  mutable Placement placement;
 };
 
 // Used by one thread, which is the tracer; Prepare(), Interrupt() and GuestCpuTime() by any.
@@ -74,6 +76,7 @@ class PtraceContext final : public Context {
   Registers host_regs_{};
   std::vector<char> pending_fp_;  // For the next host thread; empty: the initial state.
   std::vector<char> fp_buffer_;
+  Pair pair_;
 
   // `running_` is set before `interrupt_` is looked at, and `interrupt_` is set before `running_`
   // is looked at (both sequentially consistent): one of the two sees the other.

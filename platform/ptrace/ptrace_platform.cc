@@ -25,6 +25,7 @@ class PtracePlatform final : public Platform {
       : vdso_(zygote.vdso), pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.exit_thread = blob.exit_thread;
     shared_.proc_fd = config.proc_fd;
+    if (!config.hold_pairs) shared_.placement.Disable();
   }
 
   absl::string_view name() const override { return "ptrace"; }

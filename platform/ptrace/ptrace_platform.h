@@ -19,6 +19,8 @@ struct Config {
   int proc_fd = -1;
   int stub_oom_score_adj = 500;
   size_t ready_stubs = 2;  // Kept for the next execs.
+  // Hold a guest thread and its tracer on one CPU while they switch often (README.md).
+  bool hold_pairs = true;
 };
 
 // Forks the zygote, so: before there is a second thread, before the process confines itself (/proc

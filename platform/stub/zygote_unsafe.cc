@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -37,9 +38,10 @@ struct Failure {
   int host_errno;
 };
 
-// Everything that the child needs, prepared before the fork: it allocates nothing.
+// Everything that the child needs, prepared before the fork: it allocates nothing. Not on the
+// stack, which the child unmaps if it is in the reserved range.
 struct ZygoteArgs {
-  const Blob* blob;
+  uint64_t entry, fault, restorer;  // Of the blob.
   int oom_score_adj;
   int socket, control, result, code;
   sock_fprog filter;
@@ -166,8 +168,8 @@ void DropPrivileges() {
   SetLimits();
   MapReservedRange();
   const uint64_t kSaSiginfo = 4, kSaRestorer = 0x04000000, kSaNodefer = 0x40000000;
-  const KernelSigaction fault{a.blob->fault, kSaSiginfo | kSaRestorer | kSaNodefer,
-                              a.blob->restorer, 0};
+  const KernelSigaction fault{a.fault, kSaSiginfo | kSaRestorer | kSaNodefer,
+                              a.restorer, 0};
   Must(syscall(SYS_rt_sigaction, SIGSEGV, &fault, nullptr, 8), "rt_sigaction");
   Must(syscall(SYS_rt_sigaction, SIGBUS, &fault, nullptr, 8), "rt_sigaction");
   if (a.socket != kStubSocket) Must(dup3(a.socket, kStubSocket, O_CLOEXEC), "dup3");
@@ -175,7 +177,7 @@ void DropPrivileges() {
   DropPrivileges();
   syscall(462 /* mseal, Linux 6.10 */, kBlobAddr, kBlobSize, 0);  // Depth only.
   Must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &a.filter), "seccomp");
-  asm volatile("jmp *%0" : : "r"(a.blob->entry) : "memory");
+  asm volatile("jmp *%0" : : "r"(a.entry) : "memory");
   __builtin_unreachable();
 }
 
@@ -236,8 +238,11 @@ Result<Zygote> StartZygote(const Blob& blob, const ZygoteConfig& config) {
   UniqueFd code = TRY(MakeCodeFile(blob));
   std::vector<BpfInstruction> filter = BaseFilter(config.filter_otherwise);
   static_assert(sizeof(BpfInstruction) == sizeof(sock_filter));
-  ZygoteArgs args{};
-  args.blob = &blob;
+  auto args_owner = std::make_unique<ZygoteArgs>();
+  ZygoteArgs& args = *args_owner;
+  args.entry = blob.entry;
+  args.fault = blob.fault;
+  args.restorer = blob.restorer;
   args.oom_score_adj = std::clamp(config.oom_score_adj, 0, 1000);
   args.socket = pair.stub.socket.get();
   args.control = pair.stub.control.get();
