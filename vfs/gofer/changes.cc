@@ -63,9 +63,8 @@ Result<RefPtr<Inode>> GoferInode::Make(CallContext& ctx, gp::Op op, absl::string
       MutexLock lock(directory_->mu());
       sure = !r.uncertain && directory_->foreign_changes_locked() == foreign_before;
     }
-    begin.permissions_covered =
+    begin.permissions_covered = begin.rest_covered =
         Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful);
-    begin.rest_covered = begin.permissions_covered && !child->is_directory();
     EntriesChanged();
   }
   child->TakeAttributes(reply.attributes, begin);

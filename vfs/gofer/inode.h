@@ -31,8 +31,8 @@ class GoferHostFile : public RefCounted<GoferHostFile> {
 
 // One host file, however many names it has. Thread-safe.
 //
-// Attributes are kept while host events would tell of a change: those of a file while the
-// directory by which we know it is watched, those of a directory while it is watched itself. What
+// Attributes are kept while host events would tell of a change: while the directory by which we
+// know it is watched, and for a directory's times and links while it is watched itself. What
 // changes by writing (size, times) comes from a donated descriptor as soon as there is one. An
 // inode is at one name, its place, which is how requests find it when it has no handle.
 class GoferInode final : public Inode {
@@ -94,6 +94,7 @@ class GoferInode final : public Inode {
     uint64_t invalidations = 0;  // kAny: not compared.
     bool permissions_covered = false;
     bool rest_covered = false;
+    int64_t taken_at = 0;        // ns; 0: now.
   };
   Snapshot Begin() ABSL_LOCKS_EXCLUDED(gofer().place_mu(), attr_mu_);
   void TakeAttributes(const caisson::gofer::WireAttributes& wire, const Snapshot& begin)
@@ -184,7 +185,7 @@ class GoferInode final : public Inode {
   Xattrs xattrs_ ABSL_GUARDED_BY(attr_mu_) = Xattrs::kUnknown;  // Holds while permissions_valid_.
   uint64_t stamp_ ABSL_GUARDED_BY(attr_mu_) = 0;
   uint64_t invalidations_ ABSL_GUARDED_BY(attr_mu_) = 0;
-  int64_t taken_at_ ABSL_GUARDED_BY(attr_mu_) = 0;  // ns; for files with several names.
+  int64_t taken_at_ ABSL_GUARDED_BY(attr_mu_) = 0;  // ns, CLOCK_MONOTONIC.
   std::string link_ ABSL_GUARDED_BY(attr_mu_);      // A symbolic link's target never changes.
 
   Mutex file_mu_;

@@ -1,4 +1,5 @@
 // Directories: finding and listing names.
+#include "time/clock.h"
 #include "vfs/gofer/inode.h"
 
 namespace caisson::vfs {
@@ -19,6 +20,7 @@ constexpr size_t kMaxListing = 64 << 20;
 GoferInode::CachedLookup GoferInode::LookupCached(absl::string_view name) {
   CachedLookup result;
   gp::WireAttributes record;
+  Snapshot begin;
   {
     MutexLock lock(directory_->mu());
     if (directory_->watch() < 0) return result;
@@ -39,14 +41,13 @@ GoferInode::CachedLookup GoferInode::LookupCached(absl::string_view name) {
       case DirectoryCache::Kind::kRecord: break;
     }
     record = *found.record;
+    begin.taken_at = directory_->listed_at_locked();
   }
   RefPtr<GoferInode> inode = gofer().MakeInode(record);
   // Attach() looks again whether the record still stands.
-  Snapshot begin;
   begin.invalidations = kAny;
-  begin.permissions_covered = Attach(name, *inode, Evidence::kRecord);
+  begin.permissions_covered = begin.rest_covered = Attach(name, *inode, Evidence::kRecord);
   if (!begin.permissions_covered) return result;
-  begin.rest_covered = !inode->is_directory();
   inode->TakeAttributes(record, begin);  // Unless it has newer ones.
   result.inode = std::move(inode);
   result.known = true;
@@ -89,9 +90,8 @@ Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
     return Errno::kEIO;
   RefPtr<GoferInode> child = gofer().MakeInode(wire);
   if (child.get() == this) return Errno::kEIO;
-  begin.permissions_covered =
+  begin.permissions_covered = begin.rest_covered =
       Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful);
-  begin.rest_covered = begin.permissions_covered && !child->is_directory();
   // A directory that is watched itself has better ones, or will ask.
   if (!child->is_watched()) child->TakeAttributes(wire, begin);
   return RefPtr<Inode>(std::move(child));
@@ -124,6 +124,7 @@ Result<std::shared_ptr<const DirectoryListing>> GoferInode::List() {
   std::vector<gp::WireAttributes> attributes;
   Snapshot begin = Begin();
   const bool was_watched = is_watched();
+  const int64_t now = time::MonotonicNow();
   bool uncertain = false;
   size_t bytes = 0;
   gp::ReadDirectoryRequest request = {};
@@ -161,7 +162,7 @@ Result<std::shared_ptr<const DirectoryListing>> GoferInode::List() {
     current = directory_->watch() >= 0 && !uncertain &&
               directory_->changes_locked() == changes_before;
     if (current) {
-      directory_->SetListingLocked(listing);
+      directory_->SetListingLocked(listing, now);
       Prime(*listing, attributes);
     }
   }

@@ -58,7 +58,6 @@ Result<void> TestContext::Block(int64_t deadline) {
     }
   }
   woken_ = false;
-  blocked_ = false;
   return result;
 }
 

@@ -32,7 +32,7 @@ class TestContext : public vfs::CallContext {
   Result<void> CopyOutBytes(GuestAddr, absl::Span<const char>) override { return Errno::kEFAULT; }
 
   void Interrupt();
-  // Waits until a thread is inside Block().
+  // Waits until a thread has been in Block().
   void AwaitBlocked();
   auth::Credentials& mutable_creds() { return *creds_; }
 
