@@ -71,7 +71,7 @@ inline constexpr uint32_t kReplyDescriptor = 2;  // One descriptor comes along.
 // only. Symbolic links are never followed: one that is the last component is the object itself.
 struct Locator {
   uint64_t handle;
-  uint64_t dev;          // Expected identity, 0 and 0 for any: ESTALE if it is another object.
+  uint64_t dev;          // Expected identity, 0 and 0 for any: ESTALE if it is not there.
   uint64_t ino;
   uint16_t path_length;  // 0: the handle's object. No "", "." or ".." components.
   uint16_t flags;

@@ -180,6 +180,8 @@ int Session::Locate(const Locator& locator, Reader& in, Reply* out, Located* fou
     return EINVAL;
   RefPtr<Object> base = handles_.Get(locator.handle);
   if (!base) return ESTALE;
+  // With an expected identity, "not there" is not to be mistaken for the operation's own ENOENT.
+  const bool expected = locator.dev != 0 || locator.ino != 0;
   found->fresh = false;
   if (path.empty()) {
     found->object = std::move(base);
@@ -190,19 +192,17 @@ int Session::Locate(const Locator& locator, Reader& in, Reply* out, Located* fou
     while ((slash = path.find('/')) != absl::string_view::npos) {
       UniqueFd next;
       if (int error = OpenComponent(directory, path.substr(0, slash), true, &next); error != 0)
-        return error;
+        return expected && (error == ENOENT || error == ENOTDIR) ? ESTALE : error;
       step = std::move(next);
       directory = step.get();
       path.remove_prefix(slash + 1);
     }
     if (int error = Lookup(directory, path, &found->object, &found->attributes); error != 0)
-      return error;
+      return expected && (error == ENOENT || error == ENOTDIR) ? ESTALE : error;
     found->fresh = true;
   }
   const Object& object = *found->object;
-  if ((locator.dev != 0 || locator.ino != 0) &&
-      (object.dev != locator.dev || object.ino != locator.ino))
-    return ESTALE;
+  if (expected && (object.dev != locator.dev || object.ino != locator.ino)) return ESTALE;
   if (out == nullptr) return 0;
   if (locator.path_length == 0) {
     out->header.handle = locator.handle;

@@ -129,7 +129,10 @@ class Monitor {
   void ReportFailure(const absl::Status& status) {
     ReadErrors();
     std::string text(status.message());
-    if (!last_errors_.empty()) absl::StrAppend(&text, ": ", last_errors_);
+    // What the sentry answered says it all; if it could not answer, its last words may.
+    const bool answered = status.code() != absl::StatusCode::kUnavailable &&
+                          status.code() != absl::StatusCode::kDeadlineExceeded;
+    if (!answered && !last_errors_.empty()) absl::StrAppend(&text, ": ", last_errors_);
     SendSyncFailure(sync_.get(), StatusFromReply(ReplyCodeOf(status), text));
   }
 

@@ -13,10 +13,9 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "absl/hash/hash.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/numbers.h"
 #include "base/status.h"
 
 namespace caisson::runsc {
@@ -62,7 +61,8 @@ absl::Status WriteMap(pid_t pid, const char* file, const std::vector<IdRange>& r
   if (n != 1) _exit(125);  // The parent gave up.
   absl::Status status;
   // Raw calls: the C library would tell its other threads, which are not here.
-  if (syscall(SYS_setgroups, 0, nullptr) != 0) {
+  // EPERM is a namespace in which groups cannot be set at all, /proc/PID/setgroups says "deny".
+  if (syscall(SYS_setgroups, 0, nullptr) != 0 && errno != EPERM) {
     status = HostErrnoStatus(errno, "setgroups");
   } else if (syscall(SYS_setresgid, 0, 0, 0) != 0 || syscall(SYS_setresuid, 0, 0, 0) != 0) {
     status = HostErrnoStatus(errno, "becoming root of a user namespace");
@@ -104,8 +104,9 @@ absl::StatusOr<uint32_t> PickSandboxId(absl::string_view sandbox_id,
   const uint32_t id = kFirstSandboxId + static_cast<uint32_t>(hash % kSandboxIds);
   if (Covers(map, id)) return id;
   if (Covers(map, kNobody)) return kNobody;
-  return absl::FailedPreconditionError(
-      "this user namespace has no id for the sentry: neither a high one nor 65534 is mapped");
+  // Rootless: whoever started us is all there is.
+  if (!map.empty()) return map[0].inside;
+  return absl::FailedPreconditionError("this user namespace has no ids");
 }
 
 absl::StatusOr<ChildProcess> SpawnInUserNamespace(const ChildSpec& spec) {

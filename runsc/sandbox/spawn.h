@@ -28,7 +28,8 @@ absl::StatusOr<std::vector<IdRange>> IdentityMap(const char* map_file);
 
 // The host id that a sandbox's sentry and stubs run as: unprivileged, and the same for no other
 // sandbox on this host but by chance, since the kernel's quotas of pipes, watches and locked memory
-// are kept by user. `map` is this process's own map, as IdentityMap() returns it.
+// are kept by user. `map` is this process's own map, as IdentityMap() returns it: where it has no
+// high ids, 65534 is taken; where it has only a few, the first.
 absl::StatusOr<uint32_t> PickSandboxId(absl::string_view sandbox_id,
                                        const std::vector<IdRange>& map);
 

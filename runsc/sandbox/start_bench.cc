@@ -9,7 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "confine/role.h"
 #include "runsc/sandbox/test_sandbox.h"
+#include "sentry/boot/fake_kernel.h"
+#include "sentry/boot/open_platform.h"
 
 namespace {
 
@@ -24,11 +27,24 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+// The ptrace platform is opened, and not used.
+int SentryWithPlatform(int argc, char** argv) {
+  caisson::boot::SentryParts parts = caisson::boot::FakeParts();
+  parts.open_platform = [](const auto& config, const auto& facts) {
+    auto opened = caisson::boot::OpenPlatform(config, facts);
+    if (opened.ok()) static_cast<void>(opened->release());
+    return opened.status();
+  };
+  return caisson::boot::RunSentry(argc, argv, parts);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using caisson::runsc::TestSandbox;
-  if (std::string(argv[0]).rfind("runsc-", 0) == 0) return caisson::runsc::TestMain(argc, argv);
+  const std::string role = argv[0];
+  if (role == caisson::confine::kSentryRole) return SentryWithPlatform(argc, argv);
+  if (role.rfind("runsc-", 0) == 0) return caisson::runsc::TestMain(argc, argv);
   const int rounds = argc > 1 ? atoi(argv[1]) : 100;
   std::vector<double> create, start, end;
   for (int i = 0; i < rounds; ++i) {

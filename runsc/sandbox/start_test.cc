@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runsc/sandbox/host_process.h"
+#include "runsc/sandbox/spawn.h"
 #include "runsc/sandbox/test_sandbox.h"
 
 int main(int argc, char** argv) { return caisson::runsc::TestMain(argc, argv); }
@@ -233,6 +234,41 @@ TEST(StartTest, GoferRunsWithTheContainersIdMap) {
   EXPECT_THAT(StatusField(box.processes.gofer_pid, "Uid"), HasSubstr("100000"));
   box.StartContainer();
   EXPECT_EQ(ExitStatus(box.AwaitMonitor()), 'h');
+}
+
+// As rootless engines call us: root of a user namespace that has one id.
+TEST(StartTest, RunsInAUserNamespaceWithOneId) {
+  TestSandbox box({"exit", "6"});
+  const uid_t uid = getuid();
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto write_file = [](const char* path, const std::string& text) {
+      UniqueFd fd(open(path, O_WRONLY | O_CLOEXEC));
+      return write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    };
+    const std::string map = absl::StrCat("0 ", uid, " 1");
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 ||
+        !write_file("/proc/self/setgroups", "deny") || !write_file("/proc/self/uid_map", map) ||
+        !write_file("/proc/self/gid_map", map)) {
+      _exit(100);
+    }
+    absl::Status started = box.Start();
+    if (!started.ok()) {
+      fprintf(stderr, "%s\n", started.ToString().c_str());
+      _exit(101);
+    }
+    box.StartContainer();
+    _exit(ExitStatus(box.AwaitMonitor()));
+  }
+  EXPECT_EQ(ExitStatus(TestSandbox::AwaitChild(child)), 6);
+}
+
+TEST(SpawnTest, PicksAnIdThatIsMapped) {
+  EXPECT_EQ(PickSandboxId("a", {{0, 0, 0xffffffff}}), PickSandboxId("a", {{0, 0, 0xffffffff}}));
+  EXPECT_NE(PickSandboxId("a", {{0, 0, 0xffffffff}}), PickSandboxId("b", {{0, 0, 0xffffffff}}));
+  EXPECT_GE(*PickSandboxId("a", {{0, 0, 0xffffffff}}), 0x70000000u);
+  EXPECT_EQ(*PickSandboxId("a", {{0, 0, 65536}}), 65534u);
+  EXPECT_EQ(*PickSandboxId("a", {{5, 5, 10}}), 5u);
 }
 
 TEST(ExecTest, MonitorEndsWithTheProcessesStatus) {

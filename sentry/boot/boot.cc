@@ -29,9 +29,6 @@ namespace caisson::boot {
 namespace {
 
 constexpr int kBootTimeoutMs = 10'000;
-// The host's OOM killer is to take a guest process before the sentry.
-constexpr int kStubOomScoreRise = 200;
-constexpr int kMaxOomScoreAdj = 1000;
 #ifdef CAISSON_SANITIZED
 constexpr size_t kThreadStack = 4 << 20;
 #else
@@ -53,30 +50,6 @@ HostFacts LearnHostFacts() {
   if (at != std::string::npos) facts.seccomp_filters = atoi(status.c_str() + at + kKey.size());
   return facts;
 }
-
-// The sentry's own oom_score_adj, while a file for it is open. A child inherits the value.
-class OomScore {
- public:
-  OomScore() : fd_(open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)) {
-    char text[16] = {};
-    if (fd_ && pread(fd_.get(), text, sizeof(text) - 1, 0) > 0) initial_ = atoi(text);
-  }
-  // Rising needs no privilege, and going back to where it was none either.
-  void Raise() { Set(std::min(initial_ + kStubOomScoreRise, kMaxOomScoreAdj)); }
-  void Restore() { Set(initial_); }
-
- private:
-  void Set(int value) {
-    char text[16];
-    const int n = snprintf(text, sizeof(text), "%d", value);
-    if (fd_ && pwrite(fd_.get(), text, static_cast<size_t>(n), 0) != n) {
-      LOG_WARNING("oom_score_adj could not be set to ", value);
-    }
-  }
-
-  UniqueFd fd_;
-  int initial_ = 0;
-};
 
 // The sentry has many threads and many of them idle: small stacks, few malloc arenas.
 void LimitMemoryUse() {
@@ -122,20 +95,17 @@ absl::Status Confine(const protocol::SandboxConfig& config) {
   return confine::InstallFilter(SentryFilterProgram(), on_violation);
 }
 
-// Everything up to the filter.
+// Everything up to the filter. The platform's zygote is forked while the host's root is still
+// there; entering the empty root changes the root of every process in this mount namespace, so the
+// zygote's too, whose directory must be the root for that (pivot_root(2)).
 absl::Status Boot(const protocol::SandboxConfig& config, bool host_network,
                   const SentryParts& parts) {
+  if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to /");
   if (!host_network && unshare(CLONE_NEWNET) != 0) {
     return HostErrnoStatus(errno, "new network namespace");
   }
-  const HostFacts facts = LearnHostFacts();
-  OomScore oom_score;
-  if (parts.open_host_files) RETURN_IF_ERROR(parts.open_host_files(config, facts));
+  if (parts.open_platform) RETURN_IF_ERROR(parts.open_platform(config, LearnHostFacts()));
   RETURN_IF_ERROR(confine::EnterEmptyRoot());
-  oom_score.Raise();
-  absl::Status opened = parts.open_platform ? parts.open_platform(config, facts) : absl::OkStatus();
-  oom_score.Restore();
-  RETURN_IF_ERROR(opened);
   return Confine(config);
 }
 

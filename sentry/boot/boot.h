@@ -19,11 +19,10 @@ struct HostFacts {
 };
 
 struct SentryParts {
-  // Runs before the root is left and before any thread: whatever needs a path. May be empty.
-  std::function<absl::Status(const protocol::SandboxConfig&, const HostFacts&)> open_host_files;
-  // Runs in the empty root, with capabilities over the sentry's own namespaces, before
-  // no_new_privs, the filter and any thread. Opens the platform, which forks its zygote; may make
-  // executable memory. The zygote gets the higher oom_score_adj by itself: it is raised meanwhile.
+  // Opens the platform, which forks its zygote, and whatever else needs a path or a capability:
+  // before any other thread exists, with the host's files still there (as seen by a user without
+  // rights on the host), with capabilities over the sentry's own namespaces. Only here can
+  // executable memory be made. Processes forked here get the empty root with the sentry.
   std::function<absl::Status(const protocol::SandboxConfig&, const HostFacts&)> open_platform;
   // Runs confined. Null is a failure.
   std::function<std::unique_ptr<KernelControl>(const protocol::SandboxConfig&)> make_kernel;

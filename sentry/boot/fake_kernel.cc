@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "sentry/boot/requests.h"
 
@@ -90,6 +91,13 @@ void FakeKernel::RunLocked(Program& program) {
     EndLocked(program, Exited(Number(program.args)));
   } else if (name == "signal") {
     EndLocked(program, Number(program.args));
+  } else if (name == "run" && runner_) {
+    // A Program stays where it is until the kernel goes, which is with the process.
+    std::thread([this, &program, args = program.args] {
+      const int status = runner_(args);
+      MutexLock lock(mu_);
+      EndLocked(program, Exited(status));
+    }).detach();
   } else if (name == "abort") {
     abort();
   } else if (name == "call") {

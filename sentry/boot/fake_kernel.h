@@ -25,8 +25,13 @@ namespace caisson::boot {
 //   hang           creation takes forever
 //   call N         the sentry makes the host system call N when it starts
 //   abort          the sentry aborts when it starts
+//   run ...        what FakeKernel::Runner returns is the exit status
 class FakeKernel : public KernelControl {
  public:
+  // Runs on a thread of its own with the program's args.
+  using Runner = std::function<int(const std::vector<std::string>&)>;
+  explicit FakeKernel(Runner runner = {}) : runner_(std::move(runner)) {}
+
   protocol::Reply CreateContainer(protocol::Container container,
                                   std::vector<UniqueFd> gofer_sockets, ProcessFds fds) override;
   protocol::Reply StartContainer(const std::string& id) override;
@@ -60,6 +65,7 @@ class FakeKernel : public KernelControl {
   void EndLocked(Program& program, int wait_status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Program* FindLocked(const std::string& id, int32_t pid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  const Runner runner_;
   Mutex mu_;
   int32_t last_pid_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<Key, Program> programs_ ABSL_GUARDED_BY(mu_);

@@ -23,6 +23,8 @@ using confine::Without;
 
 constexpr uint32_t kDenyQuietly = bpf::kRetErrno;
 
+constexpr uint64_t kPtraceSysemu = 31;
+constexpr uint64_t kPtraceGetSyscallInfo = 0x420e;
 // glibc's pthread_create(), and nothing that makes a process.
 constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
                                   CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
@@ -104,7 +106,21 @@ constexpr FilterRule kRules[] = {
     {SYS_tgkill, {}, "interrupting tasks and stubs; there is nothing else in our pid namespace"},
 
     // Stub processes.
-    {SYS_ptrace, {}, "stubs; nothing else is in our pid namespace"},
+    {SYS_ptrace, {Equals(0, PTRACE_SEIZE)}, "guest threads; nothing else is in our pid namespace"},
+    {SYS_ptrace, {Equals(0, PTRACE_INTERRUPT)}, "the same"},
+    {SYS_ptrace, {Equals(0, kPtraceSysemu)}, "the same"},
+    {SYS_ptrace, {Equals(0, PTRACE_CONT)}, "the same"},
+    {SYS_ptrace, {Equals(0, PTRACE_SINGLESTEP)}, "the same"},
+    {SYS_ptrace, {Equals(0, PTRACE_DETACH)}, "the same"},
+    {SYS_ptrace, {Equals(0, PTRACE_GETREGSET)}, "registers"},
+    {SYS_ptrace, {Equals(0, PTRACE_SETREGSET)}, "registers"},
+    {SYS_ptrace, {Equals(0, PTRACE_SETSIGMASK)}, "signal masks"},
+    {SYS_ptrace, {Equals(0, PTRACE_GETSIGINFO)}, "faults"},
+    {SYS_ptrace, {Equals(0, kPtraceGetSyscallInfo)}, "which entry a call came by"},
+    {SYS_ptrace, {Equals(0, PTRACE_PEEKDATA)}, "memory without read permission"},
+    {SYS_ptrace, {Equals(0, PTRACE_POKEDATA)}, "memory without write permission"},
+    {SYS_kill, {}, "stubs; nothing else is in our pid namespace"},
+    {SYS_sched_setaffinity, {}, "a guest thread and its tracer on one CPU"},
     {SYS_wait4, {}, "stubs"},
     {SYS_waitid, {}, "stubs"},
     {SYS_pidfd_open, {}, "stubs"},
@@ -112,6 +128,9 @@ constexpr FilterRule kRules[] = {
 
     // Waiting and messages.
     {SYS_ppoll, {}, "waits"},
+    {SYS_poll, {}, "waits"},
+    {SYS_recvfrom, {}, "bells of stubs"},
+    {SYS_setsockopt, {Equals(1, SOL_SOCKET), Equals(2, SO_PASSCRED)}, "the pid of a new stub"},
     {SYS_epoll_create1, {}, "the control server, host descriptors"},
     {SYS_epoll_ctl, {}, "the same"},
     {SYS_epoll_wait, {}, "the same"},

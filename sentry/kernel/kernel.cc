@@ -12,7 +12,9 @@
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/version.h"
 #include "sentry/loader/loader.h"
+#include "vfs/anon/anon_inode.h"
 #include "vfs/operations.h"
 
 namespace caisson::kernel {
@@ -59,7 +61,8 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& 
       boot_time_(time::BoottimeNow()),
       boot_realtime_(time::RealtimeNow()),
       root_user_ns_(MakeRef<auth::UserNamespace>()),
-      root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)) {}
+      root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)),
+      anon_inode_(MakeRef<vfs::AnonFileSystem>()->root()) {}
 
 Kernel::~Kernel() {
   // Ended tasks' host threads are on their last instructions.
@@ -202,6 +205,35 @@ void Kernel::OnExit(ThreadGroup& group, std::function<void(int32_t)> callback) {
     status = group.wait_status;
   }
   callback(status);
+}
+
+std::string Kernel::KernelLog() const {
+  return absl::StrCat("<5>[    0.000000] Linux version ", kKernelRelease, " ", kKernelVersion,
+                      "\n<6>[    0.000000] Caisson: an application kernel in user space, platform ",
+                      std::string(platform_->name()), "\n<6>[    0.000000] smp: ", config_.cpu_count,
+                      " CPUs, memory ", config_.total_memory >> 10, "K\n<6>[    0.000001] Run /sbin/init as init process\n");
+}
+
+Kernel::MemoryInfo Kernel::GetMemoryInfo(const Container& container) {
+  MemoryInfo info;
+  info.total = config_.total_memory;
+  if (uint64_t limit = container.memory_limit(); limit != 0 && limit < info.total) info.total = limit;
+  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
+    RefPtr<mm::MemoryManager> mm;
+    {
+      MutexLock lock(tasks_mu_);
+      if (g->leader == nullptr) continue;
+      mm = g->leader->mm_ref();
+    }
+    if (!mm) continue;
+    auto usage = mm->address_space().GetUsage();
+    info.used += usage.resident > usage.shared ? usage.resident - usage.shared : 0;
+    info.shared += usage.shared;
+  }
+  info.used = std::min(info.used + info.shared, info.total);
+  info.free = info.total - info.used;
+  info.available = info.free;
+  return info;
 }
 
 void Kernel::NoteUnsupported(const std::string& what) {

@@ -12,11 +12,14 @@
 #include "base/mutex.h"
 #include "platform/platform.h"
 #include "sentry/futex/futex.h"
+#include "sentry/kernel/filesystems.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/thread_group.h"
 #include "time/clock.h"
 #include "vfs/file_description.h"
+#include "vfs/pipe/pipe_file.h"
+#include "vfs/tmpfs/memfd.h"
 
 namespace caisson::kernel {
 
@@ -52,6 +55,10 @@ class Kernel {
   const RefPtr<PidNamespace>& root_pid_ns() const { return root_pid_ns_; }
   // The inode of epoll, eventfd, timerfd, signalfd and their like.
   const RefPtr<vfs::Inode>& anon_inode() const { return anon_inode_; }
+  // Registered at boot, before the first task.
+  FileSystemTypes& file_system_types() { return file_system_types_; }
+  vfs::PipeFactory& pipes() { return pipes_; }
+  vfs::tmpfs::AnonymousFiles& anonymous_files() { return anonymous_files_; }
   int64_t boot_time() const { return boot_time_; }            // CLOCK_BOOTTIME at start, ns.
   int64_t boot_realtime() const { return boot_realtime_; }  // CLOCK_REALTIME at start, ns.
 
@@ -129,6 +136,14 @@ class Kernel {
   bool paused() const { return paused_.load(std::memory_order_acquire); }
   WaitQueue& resume_queue() { return resume_queue_; }
 
+  // What syslog(2) and dmesg show.
+  std::string KernelLog() const;
+  // Memory as /proc/meminfo and sysinfo(2) show it to a container, bytes.
+  struct MemoryInfo {
+    uint64_t total = 0, free = 0, available = 0, used = 0, shared = 0, cached = 0;
+  };
+  MemoryInfo GetMemoryInfo(const Container& container);
+
   // An unsupported call, option or ioctl: logged once, counted.
   void NoteUnsupported(const std::string& what);
   std::map<std::string, uint64_t> Unsupported() const;
@@ -149,7 +164,10 @@ class Kernel {
   futex::FutexManager futexes_;
   RefPtr<auth::UserNamespace> root_user_ns_;
   RefPtr<PidNamespace> root_pid_ns_;
-  RefPtr<vfs::Inode> anon_inode_;
+  FileSystemTypes file_system_types_;
+  vfs::PipeFactory pipes_;
+  vfs::tmpfs::AnonymousFiles anonymous_files_;
+  const RefPtr<vfs::Inode> anon_inode_;
   Mutex tasks_mu_;
   std::map<const ThreadGroup*, std::vector<std::function<void(int32_t)>>> exit_callbacks_
       ABSL_GUARDED_BY(tasks_mu_);

@@ -202,7 +202,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   set_fd_table(fd_table_->Clone());  // CLONE_FILES ends (Linux unshare_files()).
   for (RefPtr<vfs::FileDescription>& f : fd_table_->RemoveCloseOnExec()) {
     (void)f->OnClose(*this);
-    if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->has_locks())
+    if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
       inode->locks().ReleaseRecords(fd_table_.get());
   }
   {

@@ -28,15 +28,13 @@ void Task::PrepareGroupExit(int32_t wait_status) {
 // and exit (Linux mm_release()).
 void Task::ReleaseMemory() {
   if (!mm_) return;
+  kernel_.futexes().ExitPi(futex::PiTask{.tid = pid().local(), .id = unique_id_, .id_of = nullptr});
   if (!robust_list.is_null()) {
-    kernel_.futexes().ExitRobustList(*mm_, robust_list, static_cast<uint32_t>(pid().local()));
+    kernel_.futexes().ExitRobustList(*mm_, robust_list, pid().local());
     robust_list = GuestAddr();
   }
   if (!clear_child_tid.is_null()) {
-    // Only for others to see: the last user of an address space has nobody to wake.
-    uint32_t zero = 0;
-    if (mm_->CopyOut(clear_child_tid, {reinterpret_cast<const char*>(&zero), 4}).ok())
-      (void)kernel_.futexes().Wake(*mm_, clear_child_tid, 1, ~0u, false);
+    kernel_.futexes().ClearChildTid(*mm_, clear_child_tid);
     clear_child_tid = GuestAddr();
   }
   context_->Detach();
@@ -63,7 +61,7 @@ void Task::ExitTask() {
   if (fds && fds->ref_count() == 1) {
     for (RefPtr<vfs::FileDescription>& f : fds->RemoveAll()) {
       (void)f->OnClose(*this);
-      if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->has_locks())
+      if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
         inode->locks().ReleaseRecords(fds.get());
     }
   }
