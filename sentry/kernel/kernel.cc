@@ -8,8 +8,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "base/log.h"
-#include "netstack/unix/unix_namespace.h"
-#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/version.h"

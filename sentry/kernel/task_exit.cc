@@ -2,8 +2,7 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "netstack/unix/unix_namespace.h"
-#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/process_timers.h"
