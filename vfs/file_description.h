@@ -56,6 +56,9 @@ class DirectorySink {
 // What mmap(2) of a file maps: a host descriptor, which the file description keeps open.
 struct HostMapping {
   int host_fd = -1;
+  // If set, the mapping is of this file instead, from its start: the VMA keeps it in place of the
+  // one that was asked (a shared mapping of /dev/zero; Linux shmem_zero_setup()).
+  RefPtr<FileDescription> replacement;
   uint64_t offset = 0;      // In the host file, of the requested start.
   bool anonymous = false;   // Private zero memory in place of a file (/dev/zero, MAP_PRIVATE).
   bool writable = true;     // False: MAP_SHARED may not become writable (mprotect gives EACCES).
@@ -67,6 +70,24 @@ inline constexpr uint32_t kRwfDsync = 2;
 inline constexpr uint32_t kRwfSync = 4;
 inline constexpr uint32_t kRwfNowait = 8;
 inline constexpr uint32_t kRwfAppend = 16;
+// Never from a guest: ReadDeadline() has passed, so Read() returns what it has, perhaps nothing.
+inline constexpr uint32_t kRwfTimedOut = 1u << 31;
+
+// Something that watches a file without keeping it alive (an epoll registration). Thread-safe by
+// its owner; on one file's list at a time.
+class FileWatcher : public RefCounted<FileWatcher> {
+ public:
+  virtual ~FileWatcher() = default;
+  // The file's last reference has gone but no destructor has run. Must see to it that the watcher
+  // has left the file's event queue and list before it returns.
+  virtual void OnFileRelease() = 0;
+
+ private:
+  friend class FileDescription;
+  FileWatcher* prev_ = nullptr;
+  FileWatcher* next_ = nullptr;
+  bool linked_ = false;
+};
 
 // An open file. Thread-safe.
 //
@@ -100,6 +121,9 @@ class FileDescription : public RefCounted<FileDescription> {
   // position.
   virtual Result<size_t> PRead(CallContext& ctx, IoBuffer& to, uint64_t offset, uint32_t rwf);
   virtual Result<size_t> PWrite(CallContext& ctx, IoBuffer& from, uint64_t offset, uint32_t rwf);
+  // Writes at the end of file wherever the position is, and leaves that alone (pwrite(2) of an
+  // O_APPEND file). Errors: ESPIPE.
+  virtual Result<size_t> PAppend(CallContext& ctx, IoBuffer& from, uint32_t rwf);
   // lseek(2). Errors: ESPIPE, EINVAL, ENXIO.
   virtual Result<int64_t> Seek(CallContext& ctx, int64_t offset, int whence);
   // getdents64(2) from the file position, "." and ".." included. Errors: ENOTDIR.
@@ -122,6 +146,14 @@ class FileDescription : public RefCounted<FileDescription> {
   // Where changes of Readiness() are announced; null if it never changes (epoll then refuses the
   // file with EPERM).
   virtual WaitQueue* EventQueue() { return nullptr; }
+  // Until when (ns, CLOCK_MONOTONIC) a read that gave EAGAIN and has been waiting since `since`
+  // goes on waiting: VTIME of termios(3). Asked again after each EAGAIN; once it has passed the
+  // system call layer calls Read() with kRwfTimedOut.
+  virtual int64_t ReadDeadline(int64_t since) { return time::kNever; }
+  // Watchers are told when the last reference goes (vfs/file_watcher.cc).
+  void AddWatcher(FileWatcher& watcher);
+  void RemoveWatcher(FileWatcher& watcher);  // No effect if it is not on the list.
+  void OnLastRelease() const;                // Called by DecRef() alone.
 
   // Each close(2) of a descriptor (before the last reference may go): POSIX locks of ctx.tgid()
   // are dropped by the caller; implementations flush. Its errors are close(2)'s.
@@ -143,8 +175,11 @@ class FileDescription : public RefCounted<FileDescription> {
   // Open credentials: what matters for later use of an inherited descriptor (f_cred).
   RefPtr<const auth::Credentials> opener() const { return opener_; }
   void set_opener(RefPtr<const auth::Credentials> c) { opener_ = std::move(c); }
-  // Counted in inode()->AddWriter(); undone by the destructor.
+  // Counted in inode()->AddWriter() and in the mount's BeginWrite(); both are undone by the
+  // destructor. Set by vfs/operations.h only.
   void set_counts_as_writer() { counts_as_writer_ = true; }
+  // Opened by a path: inotify is told of the last close.
+  void set_notifies_close() { notifies_close_ = true; }
   // Number of descriptors that hold it, over all fd tables (for AF_UNIX garbage collection).
   uint64_t id() const { return id_; }
 
@@ -158,10 +193,18 @@ class FileDescription : public RefCounted<FileDescription> {
   std::atomic<uint32_t> flags_;  // Relaxed: single word, no ordering with other data.
   const uint64_t id_;
   bool counts_as_writer_ = false;
+  bool notifies_close_ = false;
   RefPtr<const auth::Credentials> opener_;
   mutable Mutex async_mu_;
   AsyncOwner async_owner_ ABSL_GUARDED_BY(async_mu_);
+  FileWatcher* watchers_ ABSL_GUARDED_BY(async_mu_) = nullptr;
+  std::atomic<bool> was_watched_{false};  // Written under async_mu_; never false again.
 };
+
+// RLIMIT_FSIZE and the largest offset for a write to a regular file at `position`: shortens `from`,
+// or sends SIGXFSZ and fails (Linux mm/filemap.c, generic_write_check_limits()). FilePWrite() and
+// SeekableFile call it. Errors: EFBIG.
+Result<void> LimitWrite(CallContext& ctx, uint64_t position, IoBuffer& from);
 
 // Base for files with a position: turns Read and Write into PRead and PWrite at an offset that
 // it guards (Linux f_pos_lock), and gives Seek for SEEK_SET, SEEK_CUR and SEEK_END.
@@ -172,14 +215,17 @@ class SeekableFile : public FileDescription {
   // With O_APPEND (or RWF_APPEND) writes go through Append().
   Result<size_t> Write(CallContext& ctx, IoBuffer& from, uint32_t rwf) override;
   Result<int64_t> Seek(CallContext& ctx, int64_t offset, int whence) override;
+  Result<size_t> PAppend(CallContext& ctx, IoBuffer& from, uint32_t rwf) override;
 
  protected:
   // Writes at the end, atomically with other appends, and returns the bytes; *end is the position
-  // after them.
+  // after them. The default asks for the size and calls PWrite(): atomic only for this description.
   virtual Result<size_t> Append(CallContext& ctx, IoBuffer& from, uint32_t rwf, uint64_t* end);
   // SEEK_DATA and SEEK_HOLE. The default: one extent of data up to the size.
   virtual Result<int64_t> SeekExtent(CallContext& ctx, int64_t offset, bool hole);
 
+  // Held across the transfer, guest memory included, as Linux's f_pos_lock: nothing that a fault
+  // could need is taken after it.
   Mutex position_mu_;
   int64_t position_ ABSL_GUARDED_BY(position_mu_) = 0;
 };

@@ -52,11 +52,26 @@ class FileLocks {
   };
   std::vector<Info> Snapshot() const;  // For /proc/locks.
 
+  FileLocks() = default;
+  ~FileLocks();
+
  private:
-  Result<void> TrySetRecordLocked(const RecordLock& lock) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  struct Waiter {
+    const void* owner;
+    const void* blocker;
+  };
+  // Null if there is no conflict.
+  const RecordLock* ConflictLocked(const RecordLock& lock) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  void ApplyLocked(const RecordLock& lock) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<void> TrySetFlockLocked(LockType type, const void* owner, int32_t tgid)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Something was released: who waits tries again, and no longer waits for anyone until then.
+  void ForgetWaitersLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   mutable Mutex mu_;
-  std::vector<RecordLock> records_ ABSL_GUARDED_BY(mu_);  // Sorted by owner, then start.
+  std::vector<RecordLock> records_ ABSL_GUARDED_BY(mu_);  // Each owner's disjoint, by start.
   std::vector<RecordLock> flocks_ ABSL_GUARDED_BY(mu_);
+  std::vector<Waiter> waiters_ ABSL_GUARDED_BY(mu_);      // Of POSIX locks.
   WaitQueue released_;
 };
 

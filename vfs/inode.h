@@ -17,6 +17,7 @@
 
 namespace caisson::vfs {
 
+class DentryCache;
 class FileLocks;
 class InodeWatches;
 
@@ -38,14 +39,44 @@ class FileSystem : public RefCounted<FileSystem> {
   virtual Result<void> Remount(CallContext& ctx, uint64_t flags, absl::string_view data);
   virtual bool read_only() const { return false; }
 
+  // Each Mount counts as a user, and so does what uses the file system without one (the layers of
+  // an overlay). When the last one goes, cached dentries are dropped and OnLastUnmount() runs:
+  // an implementation whose root and inodes hold each other lets go of its root there.
+  void AddUser();
+  void RemoveUser();
+  // The one dentry of root(), shared by all mounts.
+  RefPtr<Dentry> RootDentry();
+
+  // --- For the vfs core. ---
+  DentryCache& dentry_cache() { return *dentry_cache_; }
+  // Taken by renames from one directory to another, before directory locks: only under it does
+  // the shape of the tree change (Linux s_vfs_rename_mutex).
+  Mutex& rename_mutex() ABSL_LOCK_RETURNED(rename_mutex_) { return rename_mutex_; }
+  // Whether any inode was ever watched: spares the others the search for watches.
+  bool ever_watched() const { return ever_watched_.load(std::memory_order_relaxed); }
+  void set_ever_watched() { ever_watched_.store(true, std::memory_order_relaxed); }
+
+ protected:
+  virtual void OnLastUnmount() {}
+
  private:
+  friend class Dentry;
+  void ForgetRootDentry(Dentry& dentry);
+
   const std::string type_name_;
   const DeviceNumber device_;
+  const std::unique_ptr<DentryCache> dentry_cache_;
+  Mutex rename_mutex_;
+  std::atomic<bool> ever_watched_{false};
+  std::atomic<int64_t> users_{0};
+  Mutex root_mu_;
+  Dentry* root_dentry_ ABSL_GUARDED_BY(root_mu_) = nullptr;  // Weak: it leaves in its destructor.
 };
 
 struct OpenArgs {
   VfsPath path;    // The name it was opened by; empty for anonymous files.
   uint32_t flags;  // O_* of open(2), without O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_CLOEXEC.
+  bool no_ctty = false;  // O_NOCTTY: a terminal does not become the controlling one.
 };
 
 // RENAME_* of renameat2(2).
@@ -125,6 +156,10 @@ class Inode : public RefCounted<Inode> {
   virtual Result<std::vector<std::string>> ListXattr(CallContext& ctx);
   virtual Result<void> RemoveXattr(CallContext& ctx, absl::string_view name);
 
+  // F_ADD_SEALS and F_GET_SEALS of fcntl(2). Errors: EINVAL where there are none, EPERM, EBUSY.
+  virtual Result<void> AddSeals(uint32_t seals);
+  virtual Result<uint32_t> GetSeals();
+
   // ETXTBSY accounting: executables being run deny writers and writers deny execution
   // (Linux i_writecount).
   Result<void> DenyWrites();
@@ -132,9 +167,28 @@ class Inode : public RefCounted<Inode> {
   Result<void> AddWriter();
   void RemoveWriter();
 
+  // Counts writable shared mappings (mm calls it as such a VMA comes and goes): F_SEAL_WRITE is
+  // refused while there are any.
+  void AddWritableMapping() { writable_mappings_.fetch_add(1, std::memory_order_acq_rel); }
+  void RemoveWritableMapping() { writable_mappings_.fetch_sub(1, std::memory_order_acq_rel); }
+  int64_t writable_mappings() const { return writable_mappings_.load(std::memory_order_acquire); }
+
+  // Held exclusively by vfs/operations.h around every change of this directory's entries, and
+  // shared around Lookup() (Linux i_rwsem). Unlike other locks it is held across an inode
+  // operation that may ask the gofer; never across an access to guest memory. Parent before child.
+  SharedMutex& directory_lock() ABSL_LOCK_RETURNED(directory_lock_) { return directory_lock_; }
+  // Whether a write must look for security.capability, which it would have to remove.
+  virtual bool MayHaveFileCapabilities() { return false; }
+  // The last name is gone (set by vfs/operations.h): IN_DELETE_SELF is due at the last close.
+  void set_unlinked(bool unlinked) { unlinked_.store(unlinked, std::memory_order_release); }
+  bool unlinked() const { return unlinked_.load(std::memory_order_acquire); }
+  // An O_TMPFILE inode may be given a name although its link count is 0 (Linux I_LINKABLE).
+  void set_linkable(bool linkable) { linkable_.store(linkable, std::memory_order_release); }
+  bool linkable() const { return linkable_.load(std::memory_order_acquire); }
+
   // Locks (flock, POSIX, OFD) and inotify watches, made when first asked for.
   FileLocks& locks();
-  bool has_locks() const { return locks_ptr_.load(std::memory_order_acquire) != nullptr; }
+  FileLocks* locks_if_any() { return locks_ptr_.load(std::memory_order_acquire); }
   InodeWatches& watches();
   InodeWatches* watches_if_any() { return watches_ptr_.load(std::memory_order_acquire); }
   // What is bound here: AF_UNIX sockets put themselves, FIFOs their pipe. Compared by the owner.
@@ -151,6 +205,10 @@ class Inode : public RefCounted<Inode> {
   std::atomic<InodeWatches*> watches_ptr_{nullptr};  // As above.
   int64_t write_count_ ABSL_GUARDED_BY(mu_) = 0;     // Writers; negative: denied.
   RefPtr<FileDescription> bound_ ABSL_GUARDED_BY(mu_);
+  SharedMutex directory_lock_;
+  std::atomic<int64_t> writable_mappings_{0};
+  std::atomic<bool> unlinked_{false};
+  std::atomic<bool> linkable_{false};
 };
 
 }  // namespace caisson::vfs

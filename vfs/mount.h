@@ -2,6 +2,7 @@
 #ifndef CAISSON_VFS_MOUNT_H_
 #define CAISSON_VFS_MOUNT_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -39,6 +40,9 @@ inline constexpr uint64_t kMountFlagsMask = kMountReadOnly | kMountNosuid | kMou
                                             kMountNoexec | kMountNosymfollow | kMountNoatime |
                                             kMountNodiratime | kMountRelatime | kMountStrictatime;
 
+class DeviceRegistry;
+struct PeerGroup;
+
 // A file system (or a part of it) at a place. Its position is guarded by the namespace's lock.
 class Mount : public RefCounted<Mount> {
  public:
@@ -56,30 +60,37 @@ class Mount : public RefCounted<Mount> {
 
  private:
   friend class MountNamespace;
+  friend class MountTree;
+  friend struct PeerGroup;
   const RefPtr<FileSystem> fs_;
   const RefPtr<Dentry> root_;
-  std::atomic<uint64_t> flags_;  // Relaxed: each user reads it once.
+  std::atomic<uint64_t> flags_;  // Seq-cst against writers_: see BeginWrite() and Remount.
   const std::string source_;
   const int id_;
   std::atomic<int64_t> writers_{0};
-  // Guarded by MountNamespace's lock (one lock for all namespaces, vfs/mount.cc):
+  // Guarded by the mount lock (one for all namespaces of a kernel, MountNamespace::Shared):
   Mount* parent_ = nullptr;        // The parent holds its children.
   RefPtr<Dentry> mountpoint_;      // In the parent.
   std::vector<RefPtr<Mount>> children_;
   MountNamespace* ns_ = nullptr;   // Null once detached.
-  int peer_group_ = 0;             // 0: private.
-  int master_group_ = 0;           // 0: no slave.
+  RefPtr<PeerGroup> peers_;        // Null: not shared.
+  RefPtr<PeerGroup> master_;       // Null: not a slave.
   bool unbindable_ = false;
+  bool expiry_mark_ = false;
 };
 
 // The mounts that a group of tasks sees.
 class MountNamespace : public RefCounted<MountNamespace> {
  public:
-  // Starts with `root` mounted as "/".
+  // Starts with `root` mounted as "/". A kernel calls it once; other namespaces are clones.
   static RefPtr<MountNamespace> New(RefPtr<FileSystem> root, uint64_t flags, std::string source);
   virtual ~MountNamespace();
   VfsPath root() const;
   uint64_t inode_number() const { return inode_number_; }
+  // The devices that nodes in this namespace and its clones lead to; set once, at boot, before
+  // the first open. Null: none. The registry outlives the namespaces.
+  void set_devices(DeviceRegistry* devices);
+  DeviceRegistry* devices() const;
 
   // CLONE_NEWNS: a copy, and the places in the copy of `paths` (root, cwd).
   RefPtr<MountNamespace> Clone(std::vector<VfsPath*> paths);
@@ -89,12 +100,16 @@ class MountNamespace : public RefCounted<MountNamespace> {
   // The place that the root of `at.mount` covers; empty at the namespace's root.
   VfsPath MountpointOf(const Mount& mount) const;
 
-  // mount(2) by its forms. Permission (CAP_SYS_ADMIN) was checked. Errors: as mount(2).
+  // mount(2) by its forms. Permission (CAP_SYS_ADMIN) was checked. Errors: as mount(2). The
+  // caller's VfsPath is the only reference to a mount that Unmount() does not take for a user.
   Result<RefPtr<Mount>> Add(RefPtr<FileSystem> fs, const VfsPath& at, uint64_t flags,
                             std::string source);
   Result<void> Bind(const VfsPath& from, const VfsPath& at, bool recursive);
   Result<void> Move(const VfsPath& from, const VfsPath& to);
+  // MS_REMOUNT | MS_BIND: the mount's own flags. Errors: EBUSY if made read-only under a writer.
   Result<void> RemountFlags(const VfsPath& at, uint64_t flags);
+  // MS_REMOUNT: the file system's options and the mount's flags.
+  Result<void> Remount(CallContext& ctx, const VfsPath& at, uint64_t flags, absl::string_view data);
   Result<void> SetPropagation(const VfsPath& at, uint64_t flags);  // MS_SHARED and so on, MS_REC.
   // umount2(2): MNT_FORCE 1, MNT_DETACH 2, MNT_EXPIRE 4. Errors: EBUSY, EINVAL, EAGAIN.
   Result<void> Unmount(const VfsPath& at, int flags);
@@ -107,9 +122,24 @@ class MountNamespace : public RefCounted<MountNamespace> {
   uint64_t generation() const;
   WaitQueue& change_queue() { return change_queue_; }
 
+  // The mounts of the namespace, by id.
+  std::vector<RefPtr<Mount>> Mounts() const;
+  // Whether `path` is a mount of this namespace (Linux check_mnt()).
+  bool Contains(const Mount& mount) const;
+  // Changes whenever any mount of the kernel is attached, moved or detached.
+  uint64_t change_count() const;
+
+  // What all namespaces of one kernel share: the mount lock, group ids, devices.
+  struct Shared;
+
  private:
-  MountNamespace();
-  RefPtr<Mount> root_;  // Guarded by the one mount lock.
+  friend class MountTree;
+  explicit MountNamespace(RefPtr<Shared> shared);
+  void Changed();
+
+  const RefPtr<Shared> shared_;
+  RefPtr<Mount> root_;         // Guarded by the mount lock.
+  uint32_t mount_count_ = 0;   // Guarded by the mount lock.
   std::atomic<uint64_t> generation_{0};
   const uint64_t inode_number_;
   WaitQueue change_queue_;

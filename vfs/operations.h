@@ -97,10 +97,10 @@ Result<size_t> FilePRead(CallContext& ctx, FileDescription& file, IoBuffer& to, 
 Result<size_t> FilePWrite(CallContext& ctx, FileDescription& file, IoBuffer& from, uint64_t offset,
                           uint32_t rwf);
 
-// The absolute path of `path` as seen from `root`: "(unreachable)/x" if outside, with " (deleted)"
+// The absolute path of `path` as seen from `root` (from the top of its mounts if outside), with " (deleted)"
 // after an unlinked name (Linux fs/d_path.c).
 std::string PathName(const VfsPath& path, const VfsPath& root);
-// getcwd(2). Errors: ENOENT if deleted.
+// getcwd(2): "(unreachable)/x" if outside of `root`. Errors: ENOENT if deleted.
 Result<std::string> CwdName(const VfsPath& cwd, const VfsPath& root);
 
 }  // namespace caisson::vfs

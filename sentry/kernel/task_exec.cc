@@ -154,6 +154,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.envp = args.envp;
   load.stack_limit = group_->limits().soft(kRlimitStack);
   load.personality = personality.load(std::memory_order_relaxed);
+  load.shared_memory = &kernel_.shared_memory();
   load.hwcap = kernel_.config().hwcap;
   load.hwcap2 = kernel_.config().hwcap2;
   load.open = [this, &denied](const std::string& path) -> Result<RefPtr<vfs::FileDescription>> {
@@ -202,7 +203,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   set_fd_table(fd_table_->Clone());  // CLONE_FILES ends (Linux unshare_files()).
   for (RefPtr<vfs::FileDescription>& f : fd_table_->RemoveCloseOnExec()) {
     (void)f->OnClose(*this);
-    if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->has_locks())
+    if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
       inode->locks().ReleaseRecords(fd_table_.get());
   }
   {

@@ -1,0 +1,256 @@
+#include "vfs/file_lock.h"
+
+#include <algorithm>
+#include <map>
+
+#include "time/clock.h"
+
+namespace caisson::vfs {
+namespace {
+
+constexpr size_t kMaxLocks = 1 << 20;  // Of one inode: bounds memory. ENOLCK.
+
+bool Overlap(const LockRange& a, const LockRange& b) {
+  return a.start <= b.end && b.start <= a.end;
+}
+bool Conflict(const RecordLock& a, const RecordLock& b) {
+  return a.owner != b.owner && (a.type == LockType::kWrite || b.type == LockType::kWrite) &&
+         Overlap(a.range, b.range);
+}
+
+// Who waits for whom, over all files: POSIX locks must detect cycles (fcntl(2), EDEADLK). Keyed by
+// addresses, which are unique in the process, so one serves all kernels.
+class WaitGraph {
+ public:
+  // Adds the edge unless it would close a cycle (Linux posix_locks_deadlock()).
+  bool Add(const void* owner, const void* blocker) {
+    MutexLock lock(mu_);
+    std::vector<const void*> stack{blocker};
+    for (int steps = 0; !stack.empty() && steps < 1000; ++steps) {
+      const void* at = stack.back();
+      stack.pop_back();
+      if (at == owner) return false;
+      for (auto [it, end] = edges_.equal_range(at); it != end; ++it) stack.push_back(it->second);
+    }
+    edges_.emplace(owner, blocker);
+    return true;
+  }
+  void Remove(const void* owner, const void* blocker) {
+    MutexLock lock(mu_);
+    for (auto [it, end] = edges_.equal_range(owner); it != end; ++it) {
+      if (it->second != blocker) continue;
+      edges_.erase(it);
+      return;
+    }
+  }
+
+ private:
+  Mutex mu_;  // Innermost.
+  std::multimap<const void*, const void*> edges_ ABSL_GUARDED_BY(mu_);
+};
+
+WaitGraph& Graph() {
+  static auto* graph = new WaitGraph;
+  return *graph;
+}
+
+}  // namespace
+
+FileLocks::~FileLocks() {
+  MutexLock lock(mu_);
+  CHECK(waiters_.empty());
+}
+
+const RecordLock* FileLocks::ConflictLocked(const RecordLock& lock) const {
+  if (lock.type == LockType::kUnlock) return nullptr;
+  const RecordLock* first = nullptr;
+  for (const RecordLock& r : records_) {
+    if (Conflict(r, lock) && (first == nullptr || r.range.start < first->range.start)) first = &r;
+  }
+  return first;
+}
+
+void FileLocks::ApplyLocked(const RecordLock& lock) {
+  std::vector<RecordLock> kept;
+  RecordLock merged = lock;
+  for (const RecordLock& r : records_) {
+    if (r.owner != lock.owner) {
+      kept.push_back(r);
+      continue;
+    }
+    if (r.type == lock.type) {
+      // Overlapping or adjacent: one lock.
+      const bool before = r.range.end != INT64_MAX && r.range.end + 1 < merged.range.start;
+      const bool after = merged.range.end != INT64_MAX && merged.range.end + 1 < r.range.start;
+      if (before || after) {
+        kept.push_back(r);
+      } else {
+        merged.range.start = std::min(merged.range.start, r.range.start);
+        merged.range.end = std::max(merged.range.end, r.range.end);
+      }
+      continue;
+    }
+    if (!Overlap(r.range, lock.range)) {
+      kept.push_back(r);
+      continue;
+    }
+    if (r.range.start < lock.range.start) {
+      RecordLock left = r;
+      left.range.end = lock.range.start - 1;
+      kept.push_back(left);
+    }
+    if (r.range.end > lock.range.end) {
+      RecordLock right = r;
+      right.range.start = lock.range.end + 1;
+      kept.push_back(right);
+    }
+  }
+  if (lock.type != LockType::kUnlock) kept.push_back(merged);
+  std::stable_sort(kept.begin(), kept.end(), [](const RecordLock& a, const RecordLock& b) {
+    return a.range.start < b.range.start;
+  });
+  records_ = std::move(kept);
+}
+
+void FileLocks::ForgetWaitersLocked() {
+  for (const Waiter& w : waiters_) Graph().Remove(w.owner, w.blocker);
+  waiters_.clear();
+}
+
+Result<void> FileLocks::SetRecord(CallContext& ctx, const RecordLock& lock, bool wait) {
+  ContextWaiter waiter(ctx);
+  if (wait) released_.Add(waiter, kAllEvents);
+  Result<void> result;
+  for (;;) {
+    {
+      MutexLock hold(mu_);
+      const RecordLock* conflict = ConflictLocked(lock);
+      if (conflict == nullptr) {
+        if (records_.size() >= kMaxLocks && lock.type != LockType::kUnlock) {
+          result = Errno::kENOLCK;
+        } else {
+          ApplyLocked(lock);
+          ForgetWaitersLocked();  // It may have shrunk or weakened what it replaced.
+          result = {};
+        }
+        break;
+      }
+      result = Errno::kEAGAIN;
+      if (!wait) break;
+      if (!lock.ofd && !conflict->ofd) {
+        if (!Graph().Add(lock.owner, conflict->owner)) {
+          result = Errno::kEDEADLK;
+          break;
+        }
+        waiters_.push_back({lock.owner, conflict->owner});
+      }
+    }
+    Result<void> slept = ctx.Block(time::kNever);
+    if (!slept.ok()) {
+      // An edge of ours that nobody forgot yet goes now.
+      MutexLock hold(mu_);
+      auto it = std::find_if(waiters_.begin(), waiters_.end(),
+                             [&](const Waiter& w) { return w.owner == lock.owner; });
+      if (it != waiters_.end()) {
+        Graph().Remove(it->owner, it->blocker);
+        waiters_.erase(it);
+      }
+      result = slept.error();
+      break;
+    }
+    MutexLock hold(mu_);
+    auto it = std::find_if(waiters_.begin(), waiters_.end(),
+                           [&](const Waiter& w) { return w.owner == lock.owner; });
+    if (it != waiters_.end()) {
+      Graph().Remove(it->owner, it->blocker);
+      waiters_.erase(it);
+    }
+  }
+  if (wait) released_.Remove(waiter);
+  if (result.ok()) released_.Notify(kEventIn);
+  return result;
+}
+
+std::optional<RecordLock> FileLocks::TestRecord(const RecordLock& lock) const {
+  MutexLock hold(mu_);
+  const RecordLock* conflict = ConflictLocked(lock);
+  if (conflict == nullptr) return std::nullopt;
+  RecordLock found = *conflict;
+  if (found.ofd) found.tgid = -1;
+  return found;
+}
+
+void FileLocks::ReleaseRecords(const void* owner) {
+  {
+    MutexLock hold(mu_);
+    auto end = std::remove_if(records_.begin(), records_.end(),
+                              [&](const RecordLock& r) { return r.owner == owner; });
+    if (end == records_.end()) return;
+    records_.erase(end, records_.end());
+    ForgetWaitersLocked();
+  }
+  released_.Notify(kEventIn);
+}
+
+// flock_lock_inode(): a lock that is converted is given up first.
+Result<void> FileLocks::TrySetFlockLocked(LockType type, const void* owner, int32_t tgid) {
+  auto mine = std::find_if(flocks_.begin(), flocks_.end(),
+                           [&](const RecordLock& f) { return f.owner == owner; });
+  if (mine != flocks_.end()) {
+    if (mine->type == type) return {};
+    flocks_.erase(mine);
+  }
+  if (type == LockType::kUnlock) return {};
+  RecordLock lock{type, {}, owner, false, tgid};
+  for (const RecordLock& f : flocks_)
+    if (Conflict(f, lock)) return Errno::kEAGAIN;
+  if (flocks_.size() >= kMaxLocks) return Errno::kENOLCK;
+  flocks_.push_back(lock);
+  return {};
+}
+
+Result<void> FileLocks::SetFlock(CallContext& ctx, LockType type, const void* owner, bool wait,
+                                 int32_t tgid) {
+  auto attempt = [&]() -> Result<void> {
+    Result<void> set;
+    bool changed = false;
+    {
+      MutexLock hold(mu_);
+      const bool held = std::any_of(flocks_.begin(), flocks_.end(), [&](const RecordLock& f) {
+        return f.owner == owner && f.type != type;
+      });
+      set = TrySetFlockLocked(type, owner, tgid);
+      changed = held;
+    }
+    if (changed) released_.Notify(kEventIn);
+    return set;
+  };
+  if (!wait) return attempt();
+  return WaitUntil(ctx, released_, kAllEvents, time::kNever, attempt);
+}
+
+void FileLocks::ReleaseFlock(const void* owner) {
+  {
+    MutexLock hold(mu_);
+    auto end = std::remove_if(flocks_.begin(), flocks_.end(),
+                              [&](const RecordLock& f) { return f.owner == owner; });
+    if (end == flocks_.end()) return;
+    flocks_.erase(end, flocks_.end());
+  }
+  released_.Notify(kEventIn);
+}
+
+bool FileLocks::empty() const {
+  MutexLock hold(mu_);
+  return records_.empty() && flocks_.empty();
+}
+
+std::vector<FileLocks::Info> FileLocks::Snapshot() const {
+  MutexLock hold(mu_);
+  std::vector<Info> list;
+  for (const RecordLock& r : records_) list.push_back({false, r});
+  for (const RecordLock& f : flocks_) list.push_back({true, f});
+  return list;
+}
+
+}  // namespace caisson::vfs
