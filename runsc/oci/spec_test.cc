@@ -1,12 +1,16 @@
 #include "runsc/oci/spec.h"
 
+#include <random>
 #include <set>
 
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "base/log.h"
+#include "runsc/oci/convert.h"
 #include "runsc/oci/fields.h"
+#include "runsc/oci/seccomp_filter.h"
 
 namespace caisson::oci {
 namespace {
@@ -107,6 +111,42 @@ TEST(ReadProcessTest, ReadsTheFileOfExec) {
   ASSERT_TRUE(process.ok()) << process.status();
   EXPECT_EQ(process->user.additional_gids, (std::vector<uint32_t>{2, 3}));
   EXPECT_EQ(process->capabilities->bounding, std::vector<std::string>{"CAP_KILL"});
+}
+
+// Documents with random damage: whatever they become, the answer is a spec or an error.
+TEST(ReadSpecTest, DamagedDocumentsAreSurvived) {
+  const std::string good = R"({"ociVersion":"1.0.2","root":{"path":"r","readonly":true},"process":{
+      "args":["a"],"cwd":"/","env":["A=b"],"user":{"uid":1,"additionalGids":[1]},"capabilities":{
+      "bounding":["CAP_KILL"]},"rlimits":[{"type":"RLIMIT_CPU","soft":1,"hard":2}]},"mounts":[{
+      "destination":"/p","type":"bind","source":"x","options":["ro","rbind"]}],"hooks":{"prestart":[
+      {"path":"/h","args":["h"],"timeout":5}]},"linux":{"resources":{"memory":{"limit":1},"cpu":{
+      "cpus":"0-1"}},"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],
+      "action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}]}}})";
+  const std::string spice = "{}[]\",:0-9eE.\\truefalsenull\xff";
+  SetLogTarget(-1, LogFormat::kText, LogLevel::kError);
+  std::mt19937 random(1);
+  int read = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    std::string text = good;
+    for (int damage = 1 + static_cast<int>(random() % 3); damage > 0; --damage) {
+      size_t at = random() % text.size();
+      switch (random() % 3) {
+        case 0: text[at] = spice[random() % spice.size()]; break;
+        case 1: text.erase(at, 1 + random() % 20); break;
+        default: text.insert(at, 1, spice[random() % spice.size()]); break;
+      }
+      if (text.empty()) text = "x";
+    }
+    absl::StatusOr<Spec> spec = Read(text);
+    if (!spec.ok()) continue;
+    ++read;
+    if (spec->linux_section.seccomp.has_value() && i % 20 == 0) {
+      CompileSeccomp(*spec->linux_section.seccomp).status().IgnoreError();
+    }
+    ConvertSpec(*spec, {"id", "/b", Overlay::kNone}).status().IgnoreError();
+  }
+  SetLogTarget(2, LogFormat::kText, LogLevel::kWarning);
+  EXPECT_GT(read, 100);
 }
 
 TEST(FieldsTest, RowsAreUniqueAndNoRowIsBelowAnother) {

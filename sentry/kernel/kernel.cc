@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
+#include "sentry/kernel/kernel_context.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/version.h"
 #include "sentry/loader/loader.h"
@@ -27,28 +28,6 @@ KernelConfig WithDefaults(KernelConfig config) {
   }
   return config;
 }
-
-// A context for work of the kernel itself on behalf of a process that does not exist yet.
-class BootContext final : public vfs::CallContext {
- public:
-  explicit BootContext(const Kernel::ProcessArgs& args) : args_(args) {}
-  const auth::Credentials& creds() const override { return *args_.creds; }
-  vfs::VfsPath root() const override { return args_.fs->root(); }
-  vfs::VfsPath cwd() const override { return args_.fs->cwd(); }
-  vfs::MountNamespace& mount_namespace() const override { return *args_.namespaces->mount; }
-  vfs::FileMode umask() const override { return args_.fs->umask(); }
-  uint64_t file_size_limit() const override { return kRlimInfinity; }
-  int32_t tgid() const override { return 0; }
-  int32_t tid() const override { return 0; }
-  Result<void> Block(int64_t) override { return Errno::kERESTARTSYS; }
-  void Wake() override {}
-  void SendSignal(int, bool) override {}
-  Result<void> CopyInBytes(GuestAddr, absl::Span<char>) override { return Errno::kEFAULT; }
-  Result<void> CopyOutBytes(GuestAddr, absl::Span<const char>) override { return Errno::kEFAULT; }
-
- private:
-  const Kernel::ProcessArgs& args_;
-};
 
 }  // namespace
 
@@ -69,7 +48,7 @@ Kernel::~Kernel() {
 }
 
 Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
-  BootContext ctx(args);
+  KernelContext ctx(args.creds, args.fs, args.namespaces->mount);
   RefPtr<vfs::FileDescription> file = TRY(vfs::OpenForExec(ctx, ctx.cwd(), args.path, {}));
   std::vector<RefPtr<vfs::FileDescription>> denied{file};
   absl::Cleanup allow = [&denied] {
@@ -82,6 +61,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   load.envp = args.envp;
   load.stack_limit = args.limits.soft(kRlimitStack);
   load.personality = args.personality;
+  load.shared_memory = &shared_memory_;
   load.hwcap = config_.hwcap;
   load.hwcap2 = config_.hwcap2;
   const auth::Credentials& c = *args.creds;
