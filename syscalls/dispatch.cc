@@ -92,7 +92,7 @@ const std::array<Entry, kTableSize>& Table() { return kTable; }
 SyscallResult Dispatcher::Dispatch(Task& task, int number) {
   // Numbers with the x32 bit, and negative ones, have never had a table here.
   if (number < 0 || number >= kTableSize || kTable[number].invoke == nullptr) {
-    if (task.seccomp) {
+    if (task.seccomp_mode.load(std::memory_order_relaxed) != 0) {
       if (auto answer = ApplySeccomp(task, number)) return *answer;
     }
     task.kernel().NoteUnsupported(absl::StrCat("system call ", number));
@@ -110,6 +110,7 @@ SyscallResult Dispatcher::Dispatch(Task& task, int number) {
 }
 
 std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
+  task.TakeSeccompUpdate();
   constexpr int kStrictMode = 1;
   if (task.seccomp_mode.load(std::memory_order_relaxed) == kStrictMode) {
     // read, write, exit and rt_sigreturn only.

@@ -2,7 +2,7 @@
 #include "syscalls/handlers.h"
 #include "vfs/file_lock.h"
 #include "vfs/inode.h"
-#include "vfs/pipe/pipe.h"
+#include "vfs/pipe/pipe_file.h"
 #include "vfs/tmpfs/memfd.h"
 
 namespace caisson::syscalls {
@@ -216,14 +216,17 @@ SyscallResult Fcntl(Task& task, Fd fd, int32_t command, uint64_t arg) {
     case kFGetsig:
       return file->async_owner().signo;
     case kFSetpipeSz:
-      return TRY(vfs::SetPipeCapacity(task, *file, arg));
+      if (vfs::PipeFile* pipe = vfs::AsPipe(*file))
+        return vfs::SetPipeSize(task, *pipe, arg, vfs::kPipeDefaultMaxCapacity);
+      return Errno::kEBADF;
     case kFGetpipeSz:
-      return TRY(vfs::GetPipeCapacity(*file));
+      if (vfs::PipeFile* pipe = vfs::AsPipe(*file)) return vfs::GetPipeSize(*pipe);
+      return Errno::kEBADF;
     case kFAddSeals:
-      TRY(vfs::AddSeals(task, *file, static_cast<uint32_t>(arg)));
+      TRY(vfs::tmpfs::AddSeals(*file, static_cast<uint32_t>(arg)));
       return 0;
     case kFGetSeals:
-      return TRY(vfs::GetSeals(*file));
+      return TRY(vfs::tmpfs::GetSeals(*file));
     case kFGetlease:
       return 2;  // F_UNLCK: there are none.
     case kFSetlease:

@@ -91,6 +91,14 @@ SyscallResult Munlockall(Task& task) {
   return 0;
 }
 
+SyscallResult MemfdCreate(Task& task, GuestAddr name, Flags flags) {
+  constexpr size_t kNameMax = 249;
+  Result<std::string> text = task.mm().CopyInString(name, kNameMax);
+  if (!text.ok()) return text.error() == Errno::kENAMETOOLONG ? Errno::kEINVAL : text.error();
+  RefPtr<vfs::FileDescription> file = TRY(task.kernel().anonymous_files().NewMemfd(task, *text, flags.value));
+  return InstallFile(task, std::move(file), (flags.value & vfs::tmpfs::kMfdCloexec) != 0);
+}
+
 namespace {
 
 // process_vm_readv(2) and process_vm_writev(2).

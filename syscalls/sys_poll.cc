@@ -310,10 +310,10 @@ SyscallResult Signalfd(Task& task, Fd fd, GuestAddr mask, uint64_t size) {
 SyscallResult Pipe2(Task& task, GuestAddr out, Flags flags) {
   if ((flags.value & ~(vfs::kOpenNonblock | vfs::kOpenCloexec | vfs::kOpenDirect)) != 0) return Errno::kEINVAL;
   const bool cloexec = (flags.value & vfs::kOpenCloexec) != 0;
-  auto ends = vfs::NewPipe(task, flags.value & ~vfs::kOpenCloexec);
+  auto ends = task.kernel().pipes().NewPipe(task, flags.value & ~vfs::kOpenCloexec);
   int32_t fds[2];
-  fds[0] = TRY(task.fd_table().Install(ends.read, 0, NofileLimit(task), cloexec));
-  Result<int32_t> second = task.fd_table().Install(ends.write, 0, NofileLimit(task), cloexec);
+  fds[0] = TRY(task.fd_table().Install(ends.first, 0, NofileLimit(task), cloexec));
+  Result<int32_t> second = task.fd_table().Install(ends.second, 0, NofileLimit(task), cloexec);
   Result<void> stored;
   if (second.ok()) {
     fds[1] = *second;

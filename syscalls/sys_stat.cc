@@ -257,11 +257,11 @@ SyscallResult Fchown(Task& task, Fd fd, uint32_t uid, uint32_t gid) {
 
 namespace {
 
-using Time = vfs::SetAttributes::Time;
+using StampChange = vfs::SetAttributes::Time;
 constexpr int64_t kUtimeNow = (1 << 30) - 1, kUtimeOmit = (1 << 30) - 2;
 
 SyscallResult SetTimesOf(Task& task, Fd dir, PathPtr path_ptr, uint32_t flags,
-                         std::optional<Time> atime, std::optional<Time> mtime, bool both_now) {
+                         std::optional<StampChange> atime, std::optional<StampChange> mtime, bool both_now) {
   if (!atime && !mtime && !both_now) return 0;
   if (path_ptr.is_null() && dir.value != kAtFdcwd) {
     // futimens(3): the descriptor itself.
@@ -270,8 +270,8 @@ SyscallResult SetTimesOf(Task& task, Fd dir, PathPtr path_ptr, uint32_t flags,
     if (file->kind() == vfs::FileKind::kPath || !file->path()) {
       if (file->kind() == vfs::FileKind::kPath) return Errno::kEBADF;
       vfs::SetAttributes change;
-      change.atime = both_now ? Time{.now = true} : atime;
-      change.mtime = both_now ? Time{.now = true} : mtime;
+      change.atime = both_now ? StampChange{.now = true} : atime;
+      change.mtime = both_now ? StampChange{.now = true} : mtime;
       TRY(file->SetAttributes(task, change));
       return 0;
     }
@@ -291,16 +291,16 @@ SyscallResult Utimensat(Task& task, Fd dir, PathPtr path, GuestAddr times, Flags
   struct Spec { int64_t sec, nsec; };
   struct Pair { Spec t[2]; };
   Pair pair = TRY(task.Read<Pair>(times));
-  std::optional<Time> out[2];
+  std::optional<StampChange> out[2];
   for (int i = 0; i < 2; ++i) {
     const Spec& s = pair.t[i];
     if (s.nsec == kUtimeOmit) continue;
     if (s.nsec == kUtimeNow) {
-      out[i] = Time{.now = true};
+      out[i] = StampChange{.now = true};
       continue;
     }
     if (s.nsec < 0 || s.nsec >= 1'000'000'000) return Errno::kEINVAL;
-    out[i] = Time{.now = false, .at = {s.sec, static_cast<uint32_t>(s.nsec)}};
+    out[i] = StampChange{.now = false, .at = {s.sec, static_cast<uint32_t>(s.nsec)}};
   }
   bool both_now = out[0] && out[1] && out[0]->now && out[1]->now;
   return SetTimesOf(task, dir, path, flags.value, out[0], out[1], both_now);
@@ -311,10 +311,10 @@ SyscallResult Futimesat(Task& task, Fd dir, PathPtr path, GuestAddr times) {
   struct Val { int64_t sec, usec; };
   struct Pair { Val t[2]; };
   Pair pair = TRY(task.Read<Pair>(times));
-  std::optional<Time> out[2];
+  std::optional<StampChange> out[2];
   for (int i = 0; i < 2; ++i) {
     if (pair.t[i].usec < 0 || pair.t[i].usec >= 1'000'000) return Errno::kEINVAL;
-    out[i] = Time{.now = false, .at = {pair.t[i].sec, static_cast<uint32_t>(pair.t[i].usec * 1000)}};
+    out[i] = StampChange{.now = false, .at = {pair.t[i].sec, static_cast<uint32_t>(pair.t[i].usec * 1000)}};
   }
   return SetTimesOf(task, dir, path, 0, out[0], out[1], false);
 }
@@ -325,8 +325,8 @@ SyscallResult Utime(Task& task, PathPtr path, GuestAddr times) {
   if (times.is_null()) return SetTimesOf(task, Fd{kAtFdcwd}, path, 0, {}, {}, true);
   struct Buf { int64_t actime, modtime; };
   Buf buf = TRY(task.Read<Buf>(times));
-  return SetTimesOf(task, Fd{kAtFdcwd}, path, 0, Time{.now = false, .at = {buf.actime, 0}},
-                    Time{.now = false, .at = {buf.modtime, 0}}, false);
+  return SetTimesOf(task, Fd{kAtFdcwd}, path, 0, StampChange{.now = false, .at = {buf.actime, 0}},
+                    StampChange{.now = false, .at = {buf.modtime, 0}}, false);
 }
 
 SyscallResult Truncate(Task& task, PathPtr path, int64_t size) {

@@ -131,7 +131,7 @@ absl::Status DeleteContainer(const Options& options, const std::string& id, bool
     // A create that hangs, in a hook perhaps, fails when its monitor dies, and cleans up.
     absl::StatusOr<State> state = dir->LoadState();
     if (state.ok()) (void)KillSandbox(state->processes);
-    locked = dir->Lock(5'000);
+    locked = dir->Lock(1'000);
     if (absl::IsNotFound(locked)) return absl::OkStatus();
   }
   absl::StatusOr<State> state = dir->LoadState();

@@ -127,7 +127,8 @@ void FakeKernel::EndLocked(Program& program, int wait_status) {
   program.fds = {};
   Reply reply;
   reply.set_wait_status(wait_status);
-  for (auto& waiter : std::exchange(program.waiters, {})) waiter(reply);
+  auto waiters = std::exchange(program.waiters, {});
+  for (auto waiter = waiters.rbegin(); waiter != waiters.rend(); ++waiter) (*waiter)(reply);
 }
 
 FakeKernel::Program* FakeKernel::FindLocked(const std::string& id, int32_t pid) {

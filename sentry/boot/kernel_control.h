@@ -39,7 +39,8 @@ class KernelControl {
 
   // Calls `done` once, from any thread and maybe before it returns, with wait_status of `pid` (0:
   // the container's first process) when that has ended and all that it wrote is with the host.
-  // Neither may block. Asking again after the end gives the same answer until the container is
+  // Neither may block. Who asked last is told first: the monitor, which asked first, ends the sandbox
+  // when it hears of its process's end. Asking again after the end gives the same answer until the container is
   // destroyed (for an exec'd process: until it has been given once).
   virtual void Wait(const std::string& id, int32_t pid,
                     std::function<void(protocol::Reply)> done) = 0;

@@ -8,11 +8,13 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "base/log.h"
-#include "netstack/unix/unix_namespace.h"
-#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
+#include "sentry/kernel/kernel_context.h"
 #include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/version.h"
 #include "sentry/loader/loader.h"
+#include "vfs/anon/anon_inode.h"
 #include "vfs/operations.h"
 
 namespace caisson::kernel {
@@ -27,28 +29,6 @@ KernelConfig WithDefaults(KernelConfig config) {
   return config;
 }
 
-// A context for work of the kernel itself on behalf of a process that does not exist yet.
-class BootContext final : public vfs::CallContext {
- public:
-  explicit BootContext(const Kernel::ProcessArgs& args) : args_(args) {}
-  const auth::Credentials& creds() const override { return *args_.creds; }
-  vfs::VfsPath root() const override { return args_.fs->root(); }
-  vfs::VfsPath cwd() const override { return args_.fs->cwd(); }
-  vfs::MountNamespace& mount_namespace() const override { return *args_.namespaces->mount; }
-  vfs::FileMode umask() const override { return args_.fs->umask(); }
-  uint64_t file_size_limit() const override { return kRlimInfinity; }
-  int32_t tgid() const override { return 0; }
-  int32_t tid() const override { return 0; }
-  Result<void> Block(int64_t) override { return Errno::kERESTARTSYS; }
-  void Wake() override {}
-  void SendSignal(int, bool) override {}
-  Result<void> CopyInBytes(GuestAddr, absl::Span<char>) override { return Errno::kEFAULT; }
-  Result<void> CopyOutBytes(GuestAddr, absl::Span<const char>) override { return Errno::kEFAULT; }
-
- private:
-  const Kernel::ProcessArgs& args_;
-};
-
 }  // namespace
 
 Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& dispatcher,
@@ -59,7 +39,8 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& 
       boot_time_(time::BoottimeNow()),
       boot_realtime_(time::RealtimeNow()),
       root_user_ns_(MakeRef<auth::UserNamespace>()),
-      root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)) {}
+      root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)),
+      anon_inode_(MakeRef<vfs::AnonFileSystem>()->root()) {}
 
 Kernel::~Kernel() {
   // Ended tasks' host threads are on their last instructions.
@@ -67,7 +48,7 @@ Kernel::~Kernel() {
 }
 
 Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
-  BootContext ctx(args);
+  KernelContext ctx(args.creds, args.fs, args.namespaces->mount);
   RefPtr<vfs::FileDescription> file = TRY(vfs::OpenForExec(ctx, ctx.cwd(), args.path, {}));
   std::vector<RefPtr<vfs::FileDescription>> denied{file};
   absl::Cleanup allow = [&denied] {
@@ -80,6 +61,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   load.envp = args.envp;
   load.stack_limit = args.limits.soft(kRlimitStack);
   load.personality = args.personality;
+  load.shared_memory = &shared_memory_;
   load.hwcap = config_.hwcap;
   load.hwcap2 = config_.hwcap2;
   const auth::Credentials& c = *args.creds;
@@ -202,6 +184,35 @@ void Kernel::OnExit(ThreadGroup& group, std::function<void(int32_t)> callback) {
     status = group.wait_status;
   }
   callback(status);
+}
+
+std::string Kernel::KernelLog() const {
+  return absl::StrCat("<5>[    0.000000] Linux version ", kKernelRelease, " ", kKernelVersion,
+                      "\n<6>[    0.000000] Caisson: an application kernel in user space, platform ",
+                      std::string(platform_->name()), "\n<6>[    0.000000] smp: ", config_.cpu_count,
+                      " CPUs, memory ", config_.total_memory >> 10, "K\n<6>[    0.000001] Run /sbin/init as init process\n");
+}
+
+Kernel::MemoryInfo Kernel::GetMemoryInfo(const Container& container) {
+  MemoryInfo info;
+  info.total = config_.total_memory;
+  if (uint64_t limit = container.memory_limit(); limit != 0 && limit < info.total) info.total = limit;
+  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
+    RefPtr<mm::MemoryManager> mm;
+    {
+      MutexLock lock(tasks_mu_);
+      if (g->leader == nullptr) continue;
+      mm = g->leader->mm_ref();
+    }
+    if (!mm) continue;
+    auto usage = mm->address_space().GetUsage();
+    info.used += usage.resident > usage.shared ? usage.resident - usage.shared : 0;
+    info.shared += usage.shared;
+  }
+  info.used = std::min(info.used + info.shared, info.total);
+  info.free = info.total - info.used;
+  info.available = info.free;
+  return info;
 }
 
 void Kernel::NoteUnsupported(const std::string& what) {

@@ -2,17 +2,26 @@
 
 #include <algorithm>
 
-#include "sentry/ipc/ipc_namespace.h"
-#include "netstack/unix/unix_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 
 namespace caisson::kernel {
 
+NamespaceSet::NamespaceSet() = default;
+NamespaceSet::NamespaceSet(const NamespaceSet& o)
+    : RefCounted<NamespaceSet>(), mount(o.mount), uts(o.uts), ipc(o.ipc), net(o.net),
+      pid_for_children(o.pid_for_children) {}
 NamespaceSet::~NamespaceSet() = default;
+
+static uint64_t NextUniqueId() {
+  static std::atomic<uint64_t> next{1};  // Relaxed: only uniqueness counts.
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
 
 Task::Task(Init init)
     : kernel_(*init.kernel),
+      unique_id_(NextUniqueId()),
       group_(std::move(init.group)),
       container_(std::move(init.container)),
       pid_(std::move(init.pid)),
@@ -132,6 +141,37 @@ void Task::SendSignal(int signo, bool to_group) {
   MutexLock lock(kernel_.tasks_mu());
   if (!group_->process_group) return;
   for (ThreadGroup* member : group_->process_group->members) member->SendSignal(info);
+}
+
+SyscallResult Task::SyncSeccomp(RefPtr<SeccompFilter> filter) {
+  MutexLock lock(kernel_.tasks_mu());
+  // A sibling may follow if its chain is an ancestor of ours (Linux seccomp_can_sync_threads()).
+  auto is_ancestor = [this](const SeccompFilter* theirs) {
+    for (const SeccompFilter* f = seccomp.get(); f != nullptr; f = f->previous().get())
+      if (f == theirs) return true;
+    return theirs == nullptr;
+  };
+  for (const RefPtr<Task>& t : group_->tasks) {
+    if (t.get() == this || t->exited_) continue;
+    MutexLock update_lock(t->seccomp_mu_);
+    const SeccompFilter* theirs = t->seccomp_update_ ? t->seccomp_update_.get() : t->seccomp.get();
+    if (t->seccomp_mode.load() == 1 || !is_ancestor(theirs)) return t->pid_ref()->NumberIn(pid_namespace());
+  }
+  for (const RefPtr<Task>& t : group_->tasks) {
+    if (t.get() == this || t->exited_) continue;
+    MutexLock update_lock(t->seccomp_mu_);
+    t->seccomp_update_ = filter;
+    t->seccomp_mode = 2;
+    if (no_new_privs) t->no_new_privs = true;
+  }
+  seccomp = std::move(filter);
+  seccomp_mode = 2;
+  return 0;
+}
+
+void Task::TakeSeccompUpdate() {
+  MutexLock lock(seccomp_mu_);
+  if (seccomp_update_) seccomp = std::move(seccomp_update_);
 }
 
 // --- Blocking ---

@@ -26,11 +26,8 @@
 #include "vfs/call_context.h"
 #include "vfs/mount.h"
 
-namespace caisson::ipc {
-class IpcNamespace;
-}
 namespace caisson::netstack {
-class UnixNamespace;
+class NetNamespace;
 }
 
 namespace caisson::kernel {
@@ -58,15 +55,13 @@ class VforkGate : public RefCounted<VforkGate> {
 // The namespaces of a task but for user (in the credentials) and pid (in its Pid). A set is
 // immutable and shared; a change makes a new one (Linux nsproxy).
 struct NamespaceSet : public RefCounted<NamespaceSet> {
-  NamespaceSet() = default;
-  NamespaceSet(const NamespaceSet& o)
-      : RefCounted<NamespaceSet>(), mount(o.mount), uts(o.uts), ipc(o.ipc), net(o.net),
-        pid_for_children(o.pid_for_children) {}
+  NamespaceSet();
+  NamespaceSet(const NamespaceSet& o);
   ~NamespaceSet();
   RefPtr<vfs::MountNamespace> mount;
   RefPtr<UtsNamespace> uts;
-  RefPtr<ipc::IpcNamespace> ipc;
-  RefPtr<netstack::UnixNamespace> net;
+  RefPtr<IpcNamespace> ipc;
+  RefPtr<netstack::NetNamespace> net;
   RefPtr<PidNamespace> pid_for_children;
 };
 
@@ -154,6 +149,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void set_fs(RefPtr<FsContext> fs) ABSL_LOCKS_EXCLUDED(mu_);
   void set_namespaces(RefPtr<NamespaceSet> set) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Never used again in this sandbox; not 0.
+  uint64_t unique_id() const { return unique_id_; }
   // --- Identifiers, as the caller's pid namespace shows them. ---
   int32_t TidIn(const PidNamespace& ns) const;
   int32_t TgidIn(const PidNamespace& ns) const;
@@ -237,7 +234,12 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   std::atomic<int> sched_priority{0};
   GuestAddr clear_child_tid;
   GuestAddr robust_list;
-  RefPtr<SeccompFilter> seccomp;  // Own thread; TSYNC goes through the tasks lock.
+  RefPtr<SeccompFilter> seccomp;  // Own thread.
+  // SECCOMP_FILTER_FLAG_TSYNC: gives `filter` to every thread of the group. Returns 0, or the tid
+  // of a thread whose filters differ.
+  SyscallResult SyncSeccomp(RefPtr<SeccompFilter> filter);
+  // Before filters are applied: takes over what another thread's TSYNC left.
+  void TakeSeccompUpdate();
   std::atomic<int> seccomp_mode{0};
 
   // Runs until the task ends; the body of the host thread.
@@ -271,6 +273,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   Result<RefPtr<auth::Credentials>> ExecCredentials(vfs::FileDescription& file, bool* secure);
 
   Kernel& kernel_;  // Outlives every task.
+  const uint64_t unique_id_;
   const RefPtr<ThreadGroup> group_;
   const RefPtr<Container> container_;
   mutable Mutex mu_;  // Below the tasks and signal locks. Guards the pointers for other threads.
@@ -311,6 +314,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   std::atomic<Phase> phase_{Phase::kKernel};  // Sequentially consistent against interrupt_.
   std::atomic<int> current_syscall_{-1};
 
+  Mutex seccomp_mu_;
+  RefPtr<SeccompFilter> seccomp_update_ ABSL_GUARDED_BY(seccomp_mu_);  // From another thread's TSYNC.
   bool exiting_ = false;
   int32_t exit_status_ = 0;
   bool exited_ = false;  // Changed under the tasks and the signal lock: no longer live.

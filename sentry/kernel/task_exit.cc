@@ -2,13 +2,13 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "netstack/unix/unix_namespace.h"
-#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task.h"
 #include "vfs/file_lock.h"
+#include "vfs/tty/tty.h"
 
 namespace caisson::kernel {
 
@@ -28,15 +28,13 @@ void Task::PrepareGroupExit(int32_t wait_status) {
 // and exit (Linux mm_release()).
 void Task::ReleaseMemory() {
   if (!mm_) return;
+  kernel_.futexes().ExitPi(futex::PiTask{.tid = pid().local(), .id = unique_id_, .id_of = nullptr});
   if (!robust_list.is_null()) {
-    kernel_.futexes().ExitRobustList(*mm_, robust_list, static_cast<uint32_t>(pid().local()));
+    kernel_.futexes().ExitRobustList(*mm_, robust_list, pid().local());
     robust_list = GuestAddr();
   }
   if (!clear_child_tid.is_null()) {
-    // Only for others to see: the last user of an address space has nobody to wake.
-    uint32_t zero = 0;
-    if (mm_->CopyOut(clear_child_tid, {reinterpret_cast<const char*>(&zero), 4}).ok())
-      (void)kernel_.futexes().Wake(*mm_, clear_child_tid, 1, ~0u, false);
+    kernel_.futexes().ClearChildTid(*mm_, clear_child_tid);
     clear_child_tid = GuestAddr();
   }
   context_->Detach();
@@ -75,6 +73,8 @@ void Task::ExitTask() {
 
   bool stop_complete = false;
   int stop_signal = 0;
+  RefPtr<vfs::tty::Tty> tty;
+  int32_t led_session = 0;
   std::vector<RefPtr<ThreadGroup>> released;  // Destroyed after the locks are dropped.
   RefPtr<Task> self_reference;
   bool last = false;
@@ -107,12 +107,16 @@ void Task::ExitTask() {
       }
     }
     if (last) {
+      tty = std::move(group_->controlling_tty);
+      Session& session = *group_->process_group->session();
+      if (session.leader == group_.get()) led_session = session.id().global();
       kernel_.ExitGroupLocked(*group_, released);
       auto node = kernel_.exit_callbacks_.extract(group_.get());
       if (!node.empty()) callbacks = std::move(node.mapped());
     }
   }
   group_->exec_queue.Notify(kEventIn);
+  if (tty && led_session != 0) tty->OnSessionLeaderExit(led_session);
   if (stop_complete) group_->NotifyStopped(stop_signal);
   if (last) {
     group_->timers().Stop();
@@ -210,7 +214,6 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>
   if (RefPtr<ProcessGroup> pg = group.process_group) {
     if (Session* session = pg->session().get(); session->leader == &group) {
       session->leader = nullptr;
-      DisassociateTtyLocked(*session);
     }
     check_orphan(pg.get(), &group);
   }

@@ -81,6 +81,19 @@ class RunscTest(unittest.TestCase):
         self.write_spec(**process)
         return self.ok("create", "--bundle", self.bundle, *options, name)
 
+    def start_wait(self, name):
+        """A `wait` that the sentry has heard of; finish_wait gives its result."""
+        p = subprocess.Popen(self.command("wait", name), stdout=subprocess.PIPE, text=True)
+        # It sleeps once its request is sent; the sentry takes connections in order.
+        await_true(lambda: syscall_of(p.pid) in WAITING_CALLS, "wait does not wait")
+        self.ok("events", "--stats", name)
+        return p
+
+    def finish_wait(self, p):
+        out, _ = p.communicate(timeout=20)
+        self.assertEqual(p.returncode, 0)
+        return json.loads(out)
+
     def state(self, name):
         return json.loads(self.ok("state", name))
 
@@ -89,6 +102,17 @@ class RunscTest(unittest.TestCase):
 
     def await_status(self, name, wanted):
         await_true(lambda: self.status(name) == wanted, f"{name} is not {wanted}")
+
+
+WAITING_CALLS = {"7", "271", "47"}  # poll, ppoll, recvmsg.
+
+
+def syscall_of(pid):
+    try:
+        with open(f"/proc/{pid}/syscall") as f:
+            return f.read().split()[0]
+    except OSError:
+        return ""
 
 
 def await_true(predicate, what, seconds=20):

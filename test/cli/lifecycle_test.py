@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 
 import harness
 from harness import RunscTest, alive, await_true
@@ -193,12 +192,9 @@ class Run(RunscTest):
     def test_wait(self):
         self.create("c")
         self.ok("start", "c")
-        out = []
-        t = threading.Thread(target=lambda: out.append(self.ok("wait", "c")))
-        t.start()
+        waiting = self.start_wait("c")
         self.ok("kill", "c", "USR1")
-        t.join(20)
-        self.assertEqual(json.loads(out[0]), {"id": "c", "exitStatus": 7})
+        self.assertEqual(self.finish_wait(waiting), {"id": "c", "exitStatus": 7})
 
 
 class Exec(RunscTest):

@@ -8,7 +8,6 @@ import socket
 import struct
 import subprocess
 import termios
-import threading
 
 import harness
 from harness import RunscTest, await_true
@@ -55,12 +54,9 @@ class Console(RunscTest):
         self.create("c", "--console-socket", self.path, args=["winsize"], terminal=True)
         _, master = receive(self.listener)
         self.ok("start", "c")
-        result = []
-        t = threading.Thread(target=lambda: result.append(self.ok("wait", "c")))
-        t.start()
+        waiting = self.start_wait("c")
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 99, 0, 0))
-        t.join(20)
-        self.assertIn('"exitStatus":99', result[0])
+        self.assertEqual(self.finish_wait(waiting)["exitStatus"], 99)
         os.close(master)
 
     def test_exec_with_one(self):

@@ -87,10 +87,13 @@ class DirectoryCache {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return listing_;
   }
-  void SetListingLocked(std::shared_ptr<const DirectoryListing> listing)
+  // `at` is when it was asked for (ns): the age of the records that come with it.
+  void SetListingLocked(std::shared_ptr<const DirectoryListing> listing, int64_t at)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     listing_ = std::move(listing);
+    listed_at_ = at;
   }
+  int64_t listed_at_locked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return listed_at_; }
 
   // The guest is about to cause the host event `mask` for `name`, which shall not count as foreign.
   // The result goes to Unexpect() if it does not happen after all.
@@ -128,6 +131,7 @@ class DirectoryCache {
   uint64_t changes_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t foreign_changes_ ABSL_GUARDED_BY(mu_) = 0;
   std::shared_ptr<const DirectoryListing> listing_ ABSL_GUARDED_BY(mu_);
+  int64_t listed_at_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<Expected> expected_ ABSL_GUARDED_BY(mu_);
   std::atomic<uint64_t> generation_{1};
   std::atomic<int> watch_{-1};

@@ -107,7 +107,7 @@ Result<size_t> GoferFile::PRead(CallContext&, IoBuffer& to, uint64_t offset, uin
   if (absl::Span<char> direct = to.Direct(); !direct.empty()) {
     ssize_t n = HostRead(file->fd(), direct.data(), direct.size(), offset, host_flags);
     if (n < 0) return FromHostErrno(errno);
-    TRY(to.Put(direct.subspan(0, n)));  // Onto itself: moves the cursor.
+    to.Skip(static_cast<size_t>(n));
     return static_cast<size_t>(n);
   }
   SMALL_BUFFER(small);
@@ -158,8 +158,7 @@ Result<size_t> GoferFile::WriteAt(IoBuffer& from, uint64_t offset, uint32_t rwf,
     ssize_t n = HostWrite(file->fd(), data, size, append ? 0 : offset + done, host_flags);
     const size_t written = n < 0 ? 0 : static_cast<size_t>(n);
     if (!direct.empty()) {
-      // Onto itself: moves the cursor.
-      TRY(from.Take(absl::Span<char>(direct.data(), written)));
+      from.Skip(written);
     } else {
       from.Rewind(size - written);
     }

@@ -15,8 +15,9 @@ namespace gp = caisson::gofer;
 namespace {
 
 // Host events name the directory by which a file was reached: a change through another name of it
-// goes unseen, so these attributes are trusted for this long only.
-constexpr int64_t kHardLinkTrust = 1'000'000'000;
+// goes unseen. So do new times of a directory that is not watched itself. These attributes are
+// trusted for this long (ns).
+constexpr int64_t kUnseenTrust = 1'000'000'000;
 
 // Not fstat(3), which glibc makes a newfstatat of: the sentry's filter has no calls with paths.
 bool HostStat(int fd, struct stat* st) { return syscall(SYS_fstat, fd, st) == 0; }
@@ -194,8 +195,14 @@ uint64_t GoferInode::ParentIno() {
   return parent_ ? parent_->id_.ino : id_.ino;
 }
 
+// Before the first lookup there is no watch, but that lookup places it, so what it finds may be
+// cached under the generation of before. A lookup that got none, or an event on the way, changes it.
 uint64_t GoferInode::LookupGeneration() {
-  return is_watched() ? directory_->generation() : kNeverCache;
+  if (directory_ == nullptr) return 0;
+  if (!is_watched() &&
+      (!gofer().watches_work() || unwatchable_.load(std::memory_order_relaxed)))
+    return kNeverCache;
+  return directory_->generation();
 }
 
 uint16_t GoferInode::WatchFlag() const {
@@ -212,7 +219,7 @@ GoferInode::Snapshot GoferInode::Begin() {
     MutexLock lock(gofer().place_mu());
     bool by_parent = CoveredByParentLocked();
     begin.permissions_covered = by_parent || is_watched();
-    begin.rest_covered = is_directory() ? is_watched() : by_parent;
+    begin.rest_covered = by_parent || is_watched();
   }
   MutexLock lock(attr_mu_);
   begin.invalidations = invalidations_;
@@ -228,7 +235,7 @@ void GoferInode::TakeAttributes(const gp::WireAttributes& wire, const Snapshot& 
   attr_ = FromWire(wire);
   attr_.ino = id_.ino;
   attr_.dev = dev_;
-  taken_at_ = time::MonotonicNow();
+  taken_at_ = begin.taken_at != 0 ? begin.taken_at : time::MonotonicNow();
   dead_ = false;
   permissions_valid_ = current && begin.permissions_covered;
   rest_valid_ = current && begin.rest_covered;
@@ -262,9 +269,8 @@ bool GoferInode::Known(bool permissions_only, Attributes* attr) {
       return true;
     }
     if (!permissions_valid_) return false;
-    if (attr_.nlink > 1 && !is_directory() &&
-        time::MonotonicNow() - taken_at_ > kHardLinkTrust)
-      return false;
+    const bool unseen = is_directory() ? !permissions_only && !is_watched() : attr_.nlink > 1;
+    if (unseen && time::MonotonicNow() - taken_at_ > kUnseenTrust) return false;
     if (permissions_only ||
         (rest_valid_ && !writing &&
          !(file && read_since_stat_.load(std::memory_order_relaxed)))) {

@@ -31,8 +31,8 @@ class GoferHostFile : public RefCounted<GoferHostFile> {
 
 // One host file, however many names it has. Thread-safe.
 //
-// Attributes are kept while host events would tell of a change: those of a file while the
-// directory by which we know it is watched, those of a directory while it is watched itself. What
+// Attributes are kept while host events would tell of a change: while the directory by which we
+// know it is watched, and for a directory's times and links while it is watched itself. What
 // changes by writing (size, times) comes from a donated descriptor as soon as there is one. An
 // inode is at one name, its place, which is how requests find it when it has no handle.
 class GoferInode final : public Inode {
@@ -84,7 +84,7 @@ class GoferInode final : public Inode {
   Mutex& append_mu() ABSL_LOCK_RETURNED(append_mu_) { return append_mu_; }
   void WriterGone(GoferHostFile& file) ABSL_LOCKS_EXCLUDED(file_mu_);
   Result<void> SyncDirectory(bool data_only);
-  Result<std::shared_ptr<const DirectoryListing>> List();
+  Result<std::shared_ptr<const DirectoryListing>> List(bool for_cache = false);
   uint64_t ParentIno() ABSL_LOCKS_EXCLUDED(gofer().place_mu());
 
   // --- For the file system. ---
@@ -94,6 +94,7 @@ class GoferInode final : public Inode {
     uint64_t invalidations = 0;  // kAny: not compared.
     bool permissions_covered = false;
     bool rest_covered = false;
+    int64_t taken_at = 0;        // ns; 0: now.
   };
   Snapshot Begin() ABSL_LOCKS_EXCLUDED(gofer().place_mu(), attr_mu_);
   void TakeAttributes(const caisson::gofer::WireAttributes& wire, const Snapshot& begin)
@@ -159,7 +160,9 @@ class GoferInode final : public Inode {
   // Own changes and the host events that they cause.
   bool Expect(uint32_t mask, absl::string_view name);
   void Unexpect(bool expected, uint32_t mask, absl::string_view name);
-  void EntriesChanged();
+  // The guest changed entries here: `after` is what this directory is since a request that was
+  // sent at `begin`.
+  void EntriesChanged(const caisson::gofer::WireAttributes& after, Snapshot begin);
   Result<UniqueFd> OpenHost(uint32_t access, uint32_t flags);
   Result<bool> HasXattrs();
 
@@ -184,7 +187,7 @@ class GoferInode final : public Inode {
   Xattrs xattrs_ ABSL_GUARDED_BY(attr_mu_) = Xattrs::kUnknown;  // Holds while permissions_valid_.
   uint64_t stamp_ ABSL_GUARDED_BY(attr_mu_) = 0;
   uint64_t invalidations_ ABSL_GUARDED_BY(attr_mu_) = 0;
-  int64_t taken_at_ ABSL_GUARDED_BY(attr_mu_) = 0;  // ns; for files with several names.
+  int64_t taken_at_ ABSL_GUARDED_BY(attr_mu_) = 0;  // ns, CLOCK_MONOTONIC.
   std::string link_ ABSL_GUARDED_BY(attr_mu_);      // A symbolic link's target never changes.
 
   Mutex file_mu_;
@@ -192,6 +195,7 @@ class GoferInode final : public Inode {
   GoferHostFile* write_file_ ABSL_GUARDED_BY(file_mu_) = nullptr;  // Weak.
   RefPtr<GoferHostFile> created_file_ ABSL_GUARDED_BY(file_mu_);   // Until the first Open().
   std::atomic<uint64_t> file_epoch_{0};
+  std::atomic<bool> unwatchable_{false};      // The gofer could place no watch. Relaxed.
   std::atomic<bool> read_since_stat_{false};  // Reading moved the access time. Relaxed.
   std::atomic<int64_t> own_change_{0};  // ns: when the guest last changed it. Relaxed.
   Mutex append_mu_;  // Held for a write and a stat, so that the position after an append is known.

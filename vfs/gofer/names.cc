@@ -1,4 +1,5 @@
 // Directories: finding and listing names.
+#include "time/clock.h"
 #include "vfs/gofer/inode.h"
 
 namespace caisson::vfs {
@@ -10,6 +11,7 @@ namespace {
 // After so many lookups that the cache could not answer, the directory is listed: attributes of all
 // its files for one message, and "not there" for none from then on.
 constexpr int kMissesBeforeListing = 4;
+constexpr int kMaxChunksForCache = 4;  // Not if it is that large.
 // A listing that is longer fills no cache. Also keeps a hostile gofer from filling memory.
 constexpr size_t kMaxPrimed = 8192;
 constexpr size_t kMaxListing = 64 << 20;
@@ -19,6 +21,7 @@ constexpr size_t kMaxListing = 64 << 20;
 GoferInode::CachedLookup GoferInode::LookupCached(absl::string_view name) {
   CachedLookup result;
   gp::WireAttributes record;
+  Snapshot begin;
   {
     MutexLock lock(directory_->mu());
     if (directory_->watch() < 0) return result;
@@ -39,14 +42,13 @@ GoferInode::CachedLookup GoferInode::LookupCached(absl::string_view name) {
       case DirectoryCache::Kind::kRecord: break;
     }
     record = *found.record;
+    begin.taken_at = directory_->listed_at_locked();
   }
   RefPtr<GoferInode> inode = gofer().MakeInode(record);
   // Attach() looks again whether the record still stands.
-  Snapshot begin;
   begin.invalidations = kAny;
-  begin.permissions_covered = Attach(name, *inode, Evidence::kRecord);
+  begin.permissions_covered = begin.rest_covered = Attach(name, *inode, Evidence::kRecord);
   if (!begin.permissions_covered) return result;
-  begin.rest_covered = !inode->is_directory();
   inode->TakeAttributes(record, begin);  // Unless it has newer ones.
   result.inode = std::move(inode);
   result.known = true;
@@ -56,7 +58,7 @@ GoferInode::CachedLookup GoferInode::LookupCached(absl::string_view name) {
 Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
   if (directory_ == nullptr) return Errno::kENOTDIR;
   CachedLookup cached = LookupCached(name);
-  if (cached.should_list && List().ok()) cached = LookupCached(name);
+  if (cached.should_list && List(true).ok()) cached = LookupCached(name);
   if (cached.known) {
     if (!cached.inode) return Errno::kENOENT;
     return RefPtr<Inode>(std::move(cached.inode));
@@ -78,8 +80,12 @@ Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
     MutexLock lock(directory_->mu());
     sure = directory_->watch() >= 0 && !r.uncertain &&
            directory_->foreign_changes_locked() == foreign_before;
-    if (sure && !r.status.ok() && r.status.error() == Errno::kENOENT)
+    unwatchable_.store(directory_->watch() < 0, std::memory_order_relaxed);
+    if (!sure) {
+      directory_->ForeignChangeLocked(true);
+    } else if (!r.status.ok() && r.status.error() == Errno::kENOENT) {
       directory_->SetAbsentLocked(name);
+    }
   }
   TRY(r.status);
   gp::Reader in(r.body);
@@ -89,9 +95,8 @@ Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
     return Errno::kEIO;
   RefPtr<GoferInode> child = gofer().MakeInode(wire);
   if (child.get() == this) return Errno::kEIO;
-  begin.permissions_covered =
+  begin.permissions_covered = begin.rest_covered =
       Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful);
-  begin.rest_covered = begin.permissions_covered && !child->is_directory();
   // A directory that is watched itself has better ones, or will ask.
   if (!child->is_watched()) child->TakeAttributes(wire, begin);
   return RefPtr<Inode>(std::move(child));
@@ -112,7 +117,7 @@ void GoferInode::Prime(const DirectoryListing& listing,
   if (complete) directory_->SetCompleteLocked();
 }
 
-Result<std::shared_ptr<const DirectoryListing>> GoferInode::List() {
+Result<std::shared_ptr<const DirectoryListing>> GoferInode::List(bool for_cache) {
   uint64_t changes_before;
   {
     MutexLock lock(directory_->mu());
@@ -124,10 +129,13 @@ Result<std::shared_ptr<const DirectoryListing>> GoferInode::List() {
   std::vector<gp::WireAttributes> attributes;
   Snapshot begin = Begin();
   const bool was_watched = is_watched();
+  const int64_t now = time::MonotonicNow();
   bool uncertain = false;
   size_t bytes = 0;
   gp::ReadDirectoryRequest request = {};
+  int chunks = 0;
   for (bool end = false; !end;) {
+    if (for_cache && ++chunks > kMaxChunksForCache) return Errno::kE2BIG;
     const uint16_t watch = request.cookie == 0 ? WatchFlag() : 0;
     GoferCallResult r =
         TRY(gofer().CallOn(*this, gp::kLocateKeep | watch, gp::Op::kReadDirectory, request));
@@ -161,7 +169,7 @@ Result<std::shared_ptr<const DirectoryListing>> GoferInode::List() {
     current = directory_->watch() >= 0 && !uncertain &&
               directory_->changes_locked() == changes_before;
     if (current) {
-      directory_->SetListingLocked(listing);
+      directory_->SetListingLocked(listing, now);
       Prime(*listing, attributes);
     }
   }
