@@ -32,6 +32,11 @@ class IoBuffer {
   Result<size_t> Take(absl::Span<char> to) {
     return Move(to.size(), [&](size_t at, size_t n) { return DoTake(at, to.data(), n); });
   }
+  // Moves the cursor on by `bytes`, which were moved through Direct().
+  void Skip(size_t bytes) {
+    CHECK(bytes <= remaining());
+    position_ += bytes;
+  }
   // Moves the cursor back by `bytes`, which must not exceed position(): what was taken could not
   // be used.
   void Rewind(size_t bytes) {

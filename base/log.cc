@@ -44,6 +44,26 @@ void AppendEscaped(std::string& out, absl::string_view in, bool json) {
   }
 }
 
+// RFC 3339. Not gmtime_r(), which looks for time zone files: a confined process has none and is
+// killed for asking. The date is Howard Hinnant's civil_from_days (years from March).
+void FormatUtc(const timespec& time, char* out, size_t size) {
+  const int64_t days = time.tv_sec / 86400;
+  const auto second = static_cast<int>(time.tv_sec % 86400);
+  const int64_t z = days + 719468;
+  const int64_t era = z / 146097;
+  const int64_t day_of_era = z - era * 146097;
+  const int64_t year_of_era =
+      (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  const int64_t day_of_year =
+      day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const int64_t shifted_month = (5 * day_of_year + 2) / 153;
+  const auto day = static_cast<int>(day_of_year - (153 * shifted_month + 2) / 5 + 1);
+  const auto month = static_cast<int>(shifted_month < 10 ? shifted_month + 3 : shifted_month - 9);
+  const auto year = static_cast<int>(year_of_era + era * 400 + (month <= 2 ? 1 : 0));
+  snprintf(out, size, "%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ", year, month, day, second / 3600,
+           second / 60 % 60, second % 60, time.tv_nsec / 1000);
+}
+
 }  // namespace
 
 void SetLogTarget(int host_fd, LogFormat format, LogLevel min_level) {
@@ -62,11 +82,8 @@ void LogLine(LogLevel level, absl::string_view message) {
   if (fd < 0) return;
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
-  tm parts{};
-  gmtime_r(&now.tv_sec, &parts);
   char stamp[64];
-  size_t n = strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &parts);
-  snprintf(stamp + n, sizeof(stamp) - n, ".%06ldZ", now.tv_nsec / 1000);
+  FormatUtc(now, stamp, sizeof(stamp));
   std::string line;
   if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
     line = absl::StrCat("{\"level\":\"", LevelName(level), "\",\"msg\":\"");

@@ -38,8 +38,14 @@ class RefCounted {
   }
   void DecRef() const {
     // Release so that our writes are seen by the deleter; acquire so that it sees all of them.
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete static_cast<const T*>(this);
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      static_cast<const T*>(this)->OnLastRelease();
+      delete static_cast<const T*>(this);
+    }
   }
+  // A T with its own (public, not virtual) OnLastRelease() is told before its most derived
+  // destructor runs, when the count is zero: virtual calls still work, TryIncRef() fails.
+  void OnLastRelease() const {}
   // A moment's value, for link counts in traces and tests only.
   uint32_t ref_count() const { return refs_.load(std::memory_order_relaxed); }
 

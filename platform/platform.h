@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "base/guest_addr.h"
 #include "base/result.h"
@@ -70,6 +71,10 @@ struct Event {
   bool has_error_code = false;
   // kFault: best knowledge of the access.
   Access access = Access::kRead;
+  // kSyscall: entered by `int 0x80` or from 32-bit code: registers and numbers are those of the
+  // i386 ABI (ENOSYS or SIGSEGV, as Linux without 32-bit emulation). x32 calls are not marked;
+  // their numbers have bit 30 set.
+  bool compat32 = false;
 };
 
 // An address space of the guest. Thread-safe. Its owner (the mm) serializes mapping changes with
@@ -111,6 +116,11 @@ class AddressSpace {
     uint64_t peak = 0;
   };
   virtual Usage GetUsage() = 0;
+
+  // The host process, for `docker top` and pidfds; -1 if there is none.
+  virtual int host_pid() const { return -1; }
+  // What the host's ps shows for it: the guest's comm, cut to 15 bytes.
+  virtual void SetName(absl::string_view name) { static_cast<void>(name); }
 };
 
 // What guest code runs on: the platform's side of one task. Used by one thread (its task's) but
@@ -118,6 +128,14 @@ class AddressSpace {
 class Context {
  public:
   virtual ~Context() = default;
+
+  // Makes the host thread that the first Switch(space) will use, so that clone(2) can fail before
+  // the new task exists. From any thread, before the context's own first uses it. Not needed.
+  // Errors: EAGAIN.
+  virtual Result<void> Prepare(AddressSpace& space) {
+    static_cast<void>(space);
+    return OkResult();
+  }
 
   // Runs guest code in `space` from `regs` until an event, and updates `regs`. The first call in
   // an address space, and the first after another one, makes what is needed there.
@@ -138,7 +156,7 @@ class Context {
   // Back to the state after exec.
   virtual void ResetFpState() = 0;
 
-  // CPU time spent in guest code, ns.
+  // CPU time spent in guest code, ns. From any thread.
   virtual uint64_t GuestCpuTime() = 0;
 };
 
@@ -159,6 +177,9 @@ class Platform {
   virtual uint64_t fp_features() const = 0;
   // AT_MINSIGSTKSZ of the guest, bytes.
   virtual uint64_t min_signal_stack() const = 0;
+  // The host's [vdso] in every address space of this platform, outside guest_range(); empty if it
+  // is not there. Code may jump there (its data pages are before it); it tells the host's time.
+  virtual AddrRange host_vdso() const { return {}; }
 };
 
 }  // namespace caisson::platform

@@ -61,8 +61,8 @@ class Dentry : public RefCounted<Dentry> {
 
  private:
   friend class DentryCache;
-  friend class Mount;
   friend class MountNamespace;
+  friend class MountTree;
   Dentry(RefPtr<Dentry> parent, absl::string_view name, RefPtr<Inode> inode, uint64_t generation);
 
   // The cached child, if it may be used while the generation is `generation`.

@@ -70,6 +70,24 @@ inline constexpr uint32_t kRwfDsync = 2;
 inline constexpr uint32_t kRwfSync = 4;
 inline constexpr uint32_t kRwfNowait = 8;
 inline constexpr uint32_t kRwfAppend = 16;
+// Never from a guest: ReadDeadline() has passed, so Read() returns what it has, perhaps nothing.
+inline constexpr uint32_t kRwfTimedOut = 1u << 31;
+
+// Something that watches a file without keeping it alive (an epoll registration). Thread-safe by
+// its owner; on one file's list at a time.
+class FileWatcher : public RefCounted<FileWatcher> {
+ public:
+  virtual ~FileWatcher() = default;
+  // The file's last reference has gone but no destructor has run. Must see to it that the watcher
+  // has left the file's event queue and list before it returns.
+  virtual void OnFileRelease() = 0;
+
+ private:
+  friend class FileDescription;
+  FileWatcher* prev_ = nullptr;
+  FileWatcher* next_ = nullptr;
+  bool linked_ = false;
+};
 
 // An open file. Thread-safe.
 //
@@ -128,6 +146,14 @@ class FileDescription : public RefCounted<FileDescription> {
   // Where changes of Readiness() are announced; null if it never changes (epoll then refuses the
   // file with EPERM).
   virtual WaitQueue* EventQueue() { return nullptr; }
+  // Until when (ns, CLOCK_MONOTONIC) a read that gave EAGAIN and has been waiting since `since`
+  // goes on waiting: VTIME of termios(3). Asked again after each EAGAIN; once it has passed the
+  // system call layer calls Read() with kRwfTimedOut.
+  virtual int64_t ReadDeadline(int64_t since) { return time::kNever; }
+  // Watchers are told when the last reference goes (vfs/file_watcher.cc).
+  void AddWatcher(FileWatcher& watcher);
+  void RemoveWatcher(FileWatcher& watcher);  // No effect if it is not on the list.
+  void OnLastRelease() const;                // Called by DecRef() alone.
 
   // Each close(2) of a descriptor (before the last reference may go): POSIX locks of ctx.tgid()
   // are dropped by the caller; implementations flush. Its errors are close(2)'s.
@@ -171,6 +197,8 @@ class FileDescription : public RefCounted<FileDescription> {
   RefPtr<const auth::Credentials> opener_;
   mutable Mutex async_mu_;
   AsyncOwner async_owner_ ABSL_GUARDED_BY(async_mu_);
+  FileWatcher* watchers_ ABSL_GUARDED_BY(async_mu_) = nullptr;
+  std::atomic<bool> was_watched_{false};  // Written under async_mu_; never false again.
 };
 
 // RLIMIT_FSIZE and the largest offset for a write to a regular file at `position`: shortens `from`,

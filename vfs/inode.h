@@ -76,6 +76,7 @@ class FileSystem : public RefCounted<FileSystem> {
 struct OpenArgs {
   VfsPath path;    // The name it was opened by; empty for anonymous files.
   uint32_t flags;  // O_* of open(2), without O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_CLOEXEC.
+  bool no_ctty = false;  // O_NOCTTY: a terminal does not become the controlling one.
 };
 
 // RENAME_* of renameat2(2).

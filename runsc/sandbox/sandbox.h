@@ -98,6 +98,14 @@ class ControlClient {
   UniqueFd fd_;
 };
 
+// A failed reply as a status: its text is bounded and without control characters, and has the words
+// that engines match for its code. OK for a reply that is.
+absl::Status ReplyStatus(const protocol::Reply& reply);
+// The code that a status of ReplyStatus, StartSandbox or StartExec carries; INTERNAL if none.
+// EXECUTABLE_NOT_FOUND, NO_SUCH_FILE and NOT_A_DIRECTORY mean exit status 127, PERMISSION_DENIED
+// and BAD_EXECUTABLE 126.
+protocol::Reply::Code ReplyCodeOf(const absl::Status& status);
+
 // Kills what is left of a sandbox, by pid and start time, and waits until it is gone.
 absl::Status KillSandbox(const SandboxProcesses& processes);
 

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -26,8 +27,29 @@ struct LoadArgs {
   uint32_t uid = 0, euid = 0, gid = 0, egid = 0;
   bool secure = false;
   uint64_t hwcap = 0, hwcap2 = 0;
-  // Opens an interpreter (script or PT_INTERP) with permission checks, as OpenForExec.
+  // Behind MAP_SHARED | MAP_ANONYMOUS of the new address space; may be null in tests.
+  mm::SharedMemoryFactory* shared_memory = nullptr;
+  // Opens an interpreter (script or PT_INTERP) with permission checks, as OpenForExec: writes to
+  // it are denied, which the loader undoes (Inode::AllowWrites) when it is done with the file.
   std::function<Result<RefPtr<vfs::FileDescription>>(const std::string& path)> open;
+};
+
+// Holds a denial of writes that vfs::OpenForExec made, and gives it back.
+class WriteDenial {
+ public:
+  WriteDenial() = default;
+  explicit WriteDenial(RefPtr<vfs::Inode> inode) : inode_(std::move(inode)) {}
+  WriteDenial(WriteDenial&& o) noexcept = default;
+  WriteDenial& operator=(WriteDenial&& o) noexcept {
+    std::swap(inode_, o.inode_);
+    return *this;
+  }
+  ~WriteDenial() {
+    if (inode_) inode_->AllowWrites();
+  }
+
+ private:
+  RefPtr<vfs::Inode> inode_;
 };
 
 // The program that Resolve() found behind scripts, before its image is loaded: the caller derives
@@ -36,6 +58,9 @@ struct Program {
   RefPtr<vfs::FileDescription> file;
   std::vector<std::string> argv;  // With interpreters and script path put in front.
   std::string exec_path;          // Of the ELF file (AT_EXECFN keeps the original path).
+  // Of `file` if Resolve() opened it; the caller's args.file stays the caller's. The new mm has a
+  // denial of its own.
+  WriteDenial denial;
 };
 
 // Follows #! lines, at most 5 deep. Errors: ENOEXEC, ELOOP, EACCES, ENOENT, E2BIG, and the opener's.

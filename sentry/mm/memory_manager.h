@@ -47,6 +47,25 @@ struct Limits {
   bool memlock_unlimited = false;  // CAP_IPC_LOCK.
 };
 
+// Makes the objects behind MAP_SHARED | MAP_ANONYMOUS; vfs/tmpfs implements it. Thread-safe.
+class SharedMemoryFactory {
+ public:
+  virtual ~SharedMemoryFactory() = default;
+  // A zeroed, unlinked file of `length` bytes whose Map() gives a memfd. It should have an inode:
+  // futexes in it are keyed by that. Errors: ENOMEM, ENOSPC, ENFILE.
+  virtual Result<RefPtr<vfs::FileDescription>> NewSharedAnonymous(vfs::CallContext& ctx,
+                                                                  uint64_t length) = 0;
+};
+
+// Something that counts its mappings (a System V segment). All VMAs that come from one Mmap() hold
+// the same object; when the last of them is gone so is the reference.
+class MappedObject : public RefCounted<MappedObject> {
+ public:
+  virtual ~MappedObject() = default;
+  // What the child's VMAs hold after fork(2).
+  virtual RefPtr<MappedObject> Fork() = 0;
+};
+
 struct MmapArgs {
   GuestAddr addr;
   uint64_t length = 0;
@@ -56,6 +75,16 @@ struct MmapArgs {
   uint64_t offset = 0;      // Bytes.
   std::string name;         // For /proc/PID/maps: "[stack]", "[vdso]"; else the file's.
   bool special = false;     // Not merged, split, remapped or unmapped by the guest's mremap.
+  RefPtr<MappedObject> object;
+};
+
+// One mapping of a new program: private, at a fixed place that nothing overlaps.
+struct ImageMapping {
+  AddrRange range;
+  uint32_t protection = 0;
+  RefPtr<vfs::FileDescription> file;  // Null: zero memory.
+  uint64_t offset = 0;                // Bytes, page-aligned.
+  bool grows_down = false;            // The stack.
 };
 
 // Copies between guest and sentry memory with faults that the VMAs can repair repaired (stack
@@ -69,7 +98,8 @@ class GuestMemory {
   // As much as possible; 0 if the first byte faults.
   virtual size_t CopyInPartial(GuestAddr from, absl::Span<char> to) = 0;
   virtual size_t CopyOutPartial(GuestAddr to, absl::Span<const char> from) = 0;
-  // A string up to its NUL (not included). Errors: EFAULT; ENAMETOOLONG past `max` bytes.
+  // A string up to its NUL (not included), which may be `max` bytes long without the NUL: for a
+  // path that is kPathMax - 1. Errors: EFAULT; ENAMETOOLONG if it is longer.
   virtual Result<std::string> CopyInString(GuestAddr from, size_t max) = 0;
 };
 
@@ -98,8 +128,10 @@ class GuestIoBuffer final : public IoBuffer {
 // 18: host operation first, tree second). Copies take it only to repair a fault.
 class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
  public:
-  // A new, empty address space. `platform` outlives it.
-  static Result<RefPtr<MemoryManager>> New(platform::Platform& platform);
+  // A new, empty address space. `platform` and `shared_memory` outlive it and its forks; without
+  // `shared_memory`, shared anonymous mappings fail with ENODEV.
+  static Result<RefPtr<MemoryManager>> New(platform::Platform& platform,
+                                           SharedMemoryFactory* shared_memory = nullptr);
   ~MemoryManager() override;
   // fork(2): a copy-on-write clone; MADV_DONTFORK and WIPEONFORK ranges as Linux.
   Result<RefPtr<MemoryManager>> Fork();
@@ -120,8 +152,15 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   Result<void> Mincore(GuestAddr addr, uint64_t length, GuestAddr vec);
   Result<void> Mlock(GuestAddr addr, uint64_t length, bool on_fault, const Limits& limits);
   Result<void> Munlock(GuestAddr addr, uint64_t length);
+  // shmdt(2): unmaps what is left of the Mmap() with a MappedObject that began at `addr`, and
+  // returns that object. Errors: EINVAL.
+  Result<RefPtr<MappedObject>> Detach(GuestAddr addr);
   Result<void> MlockAll(int flags, const Limits& limits);
   Result<void> MunlockAll();
+
+  // Maps a program's segments into a new address space, in one platform request. Limits do not
+  // apply. Errors: Map()'s; EINVAL for overlaps; ENOMEM.
+  Result<void> MapImage(vfs::CallContext& ctx, absl::Span<const ImageMapping> mappings);
 
   // A fault that the platform could not serve. Ok: repaired, run on. Else the signal to send.
   struct FaultSignal {
@@ -150,6 +189,7 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
     const void* object = nullptr;  // Inode or mm; kept alive by `hold`.
     uint64_t offset = 0;
     RefPtr<vfs::Inode> hold;
+    RefPtr<vfs::FileDescription> hold_file;  // For an object without inode.
     friend bool operator==(const FutexKey& a, const FutexKey& b) {
       return a.object == b.object && a.offset == b.offset;
     }
@@ -167,7 +207,10 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   // Places the break's start (the loader; page-aligned).
   void InitBreak(GuestAddr start);
   void SetMmapBase(GuestAddr top);
-  // The executable, with writes denied while this mm lives.
+  // RLIMIT_STACK for stacks that grow under the sentry's own copies; HandleFault() updates it.
+  void set_stack_limit(uint64_t bytes);
+  // The executable: writes to it are denied (Inode::DenyWrites) while this mm or a fork of it
+  // lives. No effect on denials that the caller holds.
   void SetExecutable(RefPtr<vfs::FileDescription> file);
   RefPtr<vfs::FileDescription> executable() const;
   // PR_SET_DUMPABLE: 0, 1 or 2.
@@ -193,7 +236,7 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
 
  private:
   class Impl;
-  explicit MemoryManager(std::unique_ptr<platform::AddressSpace> space);
+  MemoryManager(std::unique_ptr<platform::AddressSpace> space, std::unique_ptr<Impl> impl);
   std::unique_ptr<platform::AddressSpace> space_;
   std::unique_ptr<Impl> impl_;
 };

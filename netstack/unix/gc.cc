@@ -1,0 +1,180 @@
+// Files in flight, and what to do with sockets that only each other's messages refer to (Linux
+// net/unix/garbage.c).
+#include <utility>
+#include <vector>
+
+#include "auth/credentials.h"
+#include "netstack/unix/namespace.h"
+#include "netstack/unix/unix_socket.h"
+
+namespace caisson::netstack {
+namespace {
+
+// The endpoint behind a file, if that is an AF_UNIX socket.
+Endpoint* EndpointOf(vfs::FileDescription& file) {
+  if (file.kind() != vfs::FileKind::kSocket) return nullptr;
+  if (static_cast<vfs::Socket&>(file).domain() != kAfUnix) return nullptr;
+  return static_cast<UnixSocket&>(file).endpoint().get();
+}
+
+// Calls `f` for each endpoint whose socket is in a message to `to`, or to a connection that waits
+// at it to be accepted.
+template <typename F>
+void ForEachChild(Endpoint& to, F f) {
+  auto scan = [&f](const std::deque<UnixMessage>& messages) {
+    for (const UnixMessage& m : messages) {
+      for (const auto& file : m.files) {
+        if (Endpoint* child = EndpointOf(*file)) f(*child);
+      }
+    }
+  };
+  std::vector<RefPtr<Endpoint>> embryos;
+  {
+    MutexLock lock(to.mu_);
+    scan(to.messages);
+    embryos.assign(to.backlog.begin(), to.backlog.end());
+  }
+  for (const RefPtr<Endpoint>& e : embryos) {
+    MutexLock lock(e->mu_);
+    scan(e->messages);
+  }
+}
+
+void TakeMessagesWithFiles(Endpoint& from, std::vector<UnixMessage>* out) {
+  MutexLock lock(from.mu_);
+  std::deque<UnixMessage> kept;
+  for (UnixMessage& m : from.messages) {
+    if (m.files.empty()) {
+      kept.push_back(std::move(m));
+    } else {
+      from.queued_bytes -= m.length;
+      out->push_back(std::move(m));
+    }
+  }
+  from.messages.swap(kept);
+}
+
+}  // namespace
+
+int64_t UnixFlight::files() const {
+  MutexLock lock(mu_);
+  return files_;
+}
+
+void UnixFlight::CountLocked(UnixMessage& message, int by) {
+  int64_t n = static_cast<int64_t>(message.files.size()) * by;
+  files_ += n;
+  int64_t& of_user = by_user_[message.flight_user];
+  of_user += n;
+  if (of_user == 0) by_user_.erase(message.flight_user);
+  for (const auto& file : message.files) {
+    Endpoint* end = EndpointOf(*file);
+    if (end == nullptr) continue;
+    end->in_flight += by;
+    if (end->in_flight == 0) {
+      sockets_.erase(end);
+    } else {
+      sockets_.insert(end);
+    }
+  }
+}
+
+Result<void> UnixFlight::Enter(vfs::CallContext& ctx, UnixMessage& message) {
+  const auth::Credentials& creds = ctx.creds();
+  message.flight_user = creds.ruid;
+  MutexLock lock(mu_);
+  auto it = by_user_.find(creds.ruid);
+  if (it != by_user_.end() && it->second > kMaxFilesOfUser &&
+      !creds.HasRootCapability(auth::Capability::kSysResource) &&
+      !creds.HasRootCapability(auth::Capability::kSysAdmin))
+    return Errno::kETOOMANYREFS;
+  CountLocked(message, 1);
+  return {};
+}
+
+std::vector<RefPtr<vfs::FileDescription>> UnixFlight::Leave(UnixMessage& message) {
+  if (message.files.empty()) return {};
+  MutexLock lock(mu_);
+  CountLocked(message, -1);
+  return std::exchange(message.files, {});
+}
+
+void UnixFlight::Bury(std::vector<UnixMessage> messages) {
+  {
+    MutexLock lock(grave_mu_);
+    for (UnixMessage& m : messages) grave_.push_back(std::move(m));
+    messages.clear();
+    if (std::exchange(burying_, true)) return;  // Whoever is at it takes these too.
+  }
+  for (;;) {
+    std::vector<UnixMessage> batch;
+    {
+      MutexLock lock(grave_mu_);
+      batch.swap(grave_);
+      if (batch.empty()) {
+        burying_ = false;
+        return;
+      }
+    }
+    // The release of a socket comes back to Bury(), which then only adds to the list.
+    for (UnixMessage& m : batch) Leave(m);
+  }
+}
+
+// A socket whose every reference is in a message is a candidate. Candidates that are referred to
+// only from queues of candidates which themselves cannot be reached are garbage. A message on its
+// way between queues counts as a reference from outside, and counts change only under mu_, so what
+// moves meanwhile makes things look alive, never dead.
+void UnixFlight::Collect() {
+  std::vector<UnixMessage> garbage;
+  {
+    MutexLock lock(mu_);
+    if (collecting_) return;
+    std::vector<Endpoint*> candidates;
+    for (Endpoint* end : sockets_) {
+      end->external = -1;
+      end->reachable = true;
+      if (end->file != nullptr && end->file->ref_count() == end->in_flight) {
+        end->external = end->in_flight;
+        end->reachable = false;
+        candidates.push_back(end);
+      }
+    }
+    if (candidates.empty()) return;
+    for (Endpoint* end : candidates) {
+      ForEachChild(*end, [](Endpoint& child) {
+        if (!child.reachable) --child.external;
+      });
+    }
+    std::vector<Endpoint*> reached;
+    for (Endpoint* end : candidates) {
+      if (end->external > 0) reached.push_back(end);
+    }
+    for (Endpoint* end : reached) end->reachable = true;
+    while (!reached.empty()) {
+      Endpoint* end = reached.back();
+      reached.pop_back();
+      ForEachChild(*end, [&reached](Endpoint& child) {
+        if (std::exchange(child.reachable, true)) return;
+        reached.push_back(&child);
+      });
+    }
+    for (Endpoint* end : candidates) {
+      if (end->reachable) continue;
+      TakeMessagesWithFiles(*end, &garbage);
+      std::vector<RefPtr<Endpoint>> embryos;
+      {
+        MutexLock end_lock(end->mu_);
+        embryos.assign(end->backlog.begin(), end->backlog.end());
+      }
+      for (const RefPtr<Endpoint>& e : embryos) TakeMessagesWithFiles(*e, &garbage);
+    }
+    if (garbage.empty()) return;
+    collecting_ = true;  // The releases below come back here.
+  }
+  Bury(std::move(garbage));
+  MutexLock lock(mu_);
+  collecting_ = false;
+}
+
+}  // namespace caisson::netstack

@@ -1,0 +1,219 @@
+// What a guest's system call, memory call, fork and exec cost on this platform, beside a bare
+// PTRACE_SYSEMU + wait4 + GETREGSET + SETREGSET loop measured in turns with it. Medians.
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "platform/ptrace/host_ptrace.h"
+#include "platform/ptrace/testing.h"
+
+namespace caisson::platform::ptrace {
+namespace {
+
+double NowNs() {
+  timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return static_cast<double>(ts.tv_sec) * 1e9 + static_cast<double>(ts.tv_nsec);
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+template <typename F>
+double TimePer(int n, F&& f) {
+  const double start = NowNs();
+  for (int i = 0; i < n; ++i) f();
+  return (NowNs() - start) / n;
+}
+
+pid_t StartRawTracee() {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) syscall(SYS_getpid);
+  }
+  CHECK(Seize(pid) && Interrupt(pid) && !Wait(pid).ended());
+  return pid;
+}
+
+void CompareGetpid() {
+  Platform& platform = TestPlatform();
+  auto space = NewSpace();
+  auto context = platform.NewContext();
+  Registers regs = Load(*space, [](Xbyak::CodeGenerator& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.mov(c.eax, SYS_getpid);
+    c.syscall();
+    c.jmp(again);
+  });
+  const pid_t raw = StartRawTracee();
+  std::vector<double> ours, bare;
+  for (int round = 0; round < 21; ++round) {
+    ours.push_back(TimePer(5000, [&] {
+      CHECK(RunGuest(*context, *space, regs).kind == Event::Kind::kSyscall);
+      regs.rax = 42;
+    }));
+    Registers raw_regs;
+    bare.push_back(TimePer(5000, [&] {
+      CHECK(ResumeToSyscall(raw) && Wait(raw).is_syscall() && GetRegisters(raw, &raw_regs));
+      raw_regs.rax = 42;
+      CHECK(SetRegisters(raw, raw_regs));
+    }));
+  }
+  kill(raw, SIGKILL);
+  while (!Wait(raw).ended()) {
+  }
+  printf("getpid: %.0f ns, bare SYSEMU loop %.0f ns, ratio %.2f\n", Median(ours), Median(bare),
+         Median(ours) / Median(bare));
+}
+
+// `tasks` guests at once that call, compute `work` rounds, and call again: calls a second in all.
+double Throughput(Platform& platform, int tasks, uint32_t work) {
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> calls{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < tasks; ++i) {
+    threads.emplace_back([&] {
+      auto space = std::move(platform.NewAddressSpace()).value();
+      auto context = platform.NewContext();
+      Registers regs = Load(*space, [&](Xbyak::CodeGenerator& c) {
+        Xbyak::Label again, loop;
+        c.L(again);
+        c.mov(c.ecx, work + 1);
+        c.L(loop);
+        c.dec(c.ecx);
+        c.jnz(loop);
+        c.mov(c.eax, SYS_getpid);
+        c.syscall();
+        c.jmp(again);
+      });
+      uint64_t n = 0;
+      for (; !stop.load(std::memory_order_relaxed); ++n) RunGuest(*context, *space, regs);
+      calls.fetch_add(n);
+    });
+  }
+  const double start = NowNs();
+  usleep(300000);
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  return static_cast<double>(calls.load()) / (NowNs() - start) * 1e9;
+}
+
+void ComparePlacement(Platform& held, Platform& free) {
+  for (uint32_t work : {0u, 20000u, 1000000u}) {
+    for (int tasks : {1, 2, 4}) {
+      std::vector<double> with, without;
+      for (int round = 0; round < 3; ++round) {
+        with.push_back(Throughput(held, tasks, work));
+        without.push_back(Throughput(free, tasks, work));
+      }
+      printf("%d guests, %u rounds of work a call: %.0f calls/s held, %.0f free\n", tasks, work,
+             Median(with), Median(without));
+    }
+  }
+}
+
+void MeasureMemoryCalls() {
+  auto space = NewSpace();
+  const MapOp map = MapAnonymous(kData, kDataSize, kReadWrite);
+  const MapOp unmap = Simple(MapOp::Kind::kUnmap, kData, kDataSize);
+  std::vector<double> pairs, cas, load;
+  CHECK(space->Apply({map}).ok());
+  for (int round = 0; round < 21; ++round) {
+    pairs.push_back(TimePer(500, [&] { CHECK(space->Apply({unmap}).ok() && space->Apply({map}).ok()); }));
+    cas.push_back(TimePer(500, [&] { CHECK(space->CompareExchange32(kData, 0, 0).ok()); }));
+    load.push_back(TimePer(500, [&] { CHECK(space->Load32(kData).ok()); }));
+  }
+  printf("munmap + mmap by the worker: %.0f ns; compare-exchange %.0f ns; load %.0f ns\n",
+         Median(pairs), Median(cas), Median(load));
+}
+
+void MeasureFault() {
+  auto space = NewSpace();
+  auto context = TestPlatform().NewContext();
+  Registers start = Load(*space, [](Xbyak::CodeGenerator& c) {
+    c.mov(c.rax, 0x800000);
+    c.mov(c.dword[c.rax], 1);
+  });
+  std::vector<double> faults;
+  for (int round = 0; round < 21; ++round) {
+    faults.push_back(TimePer(500, [&] {
+      Registers regs = start;
+      CHECK(RunGuest(*context, *space, regs).kind == Event::Kind::kFault);
+    }));
+  }
+  printf("fault with its error code: %.0f ns\n", Median(faults));
+}
+
+// `run`: with a guest thread that makes one call.
+void MeasureSpaces(bool fork, bool run) {
+  auto parent = NewSpace();
+  const Registers start = Load(*parent, [](Xbyak::CodeGenerator& c) { c.syscall(); });
+  std::vector<double> times;
+  for (int round = 0; round < 11; ++round) {
+    times.push_back(TimePer(100, [&] {
+      std::unique_ptr<AddressSpace> space;
+      if (fork) {
+        Result<std::unique_ptr<AddressSpace>> child = parent->Fork();
+        CHECK(child.ok());
+        space = std::move(child).value();
+      } else {
+        space = NewSpace();
+      }
+      if (!run) return;
+      auto context = TestPlatform().NewContext();
+      Registers regs = fork ? start : Load(*space, [](Xbyak::CodeGenerator& c) { c.syscall(); });
+      CHECK(RunGuest(*context, *space, regs).kind == Event::Kind::kSyscall);
+      context->Detach();
+    }));
+  }
+  printf("%s%s, and end: %.1f us\n", fork ? "fork" : "new address space",
+         run ? ", first call of a thread" : "", Median(times) / 1000);
+}
+
+void MeasureThreads() {
+  auto space = NewSpace();
+  const Registers start = Load(*space, [](Xbyak::CodeGenerator& c) { c.syscall(); });
+  std::vector<double> times;
+  for (int round = 0; round < 11; ++round) {
+    times.push_back(TimePer(200, [&] {
+      auto context = TestPlatform().NewContext();
+      Registers regs = start;
+      CHECK(RunGuest(*context, *space, regs).kind == Event::Kind::kSyscall);
+    }));
+  }
+  printf("thread, its first call, and end: %.1f us\n", Median(times) / 1000);
+}
+
+}  // namespace
+}  // namespace caisson::platform::ptrace
+
+int main() {
+  using namespace caisson::platform::ptrace;
+  TestPlatform();
+  Config config;
+  config.hold_pairs = false;
+  auto free = std::move(Open(config)).value();
+  CompareGetpid();
+  ComparePlacement(TestPlatform(), *free);
+  MeasureMemoryCalls();
+  MeasureFault();
+  MeasureThreads();
+  for (bool fork : {false, true}) {
+    for (bool run : {false, true}) MeasureSpaces(fork, run);
+  }
+  return 0;
+}

@@ -1,0 +1,95 @@
+#include "platform/ptrace/placement.h"
+
+#include <time.h>
+#include <x86intrin.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace caisson::platform::ptrace {
+
+Placement::Placement() {
+  enabled_ = sched_getaffinity(0, sizeof(all_), &all_) == 0 && CPU_COUNT(&all_) > 1;
+}
+
+Placement::~Placement() {
+  std::thread watchdog;
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+    changed_.Signal();
+    watchdog = std::move(watchdog_);
+  }
+  if (watchdog.joinable()) watchdog.join();
+}
+
+void Placement::Release(pid_t tid) const {
+  if (enabled_) sched_setaffinity(tid, sizeof(all_), &all_);
+}
+
+void Placement::Pin(Pair& pair, uint64_t now) {
+  const int cpu = sched_getcpu();
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  MutexLock lock(mu_);
+  if (sched_setaffinity(0, sizeof(one), &one) != 0) return;
+  sched_setaffinity(pair.tracee, sizeof(one), &one);
+  sched_setaffinity(pair.worker, sizeof(one), &one);
+  pair.pinned_at = now;
+  pair.seen.store(now, std::memory_order_relaxed);
+  pair.pinned.store(true, std::memory_order_relaxed);
+  pinned_.push_back(&pair);
+  if (pinned_.size() > 1) return;
+  if (watchdog_.joinable()) {
+    changed_.Signal();
+  } else {
+    watchdog_ = std::thread([this] {
+      Release(0);
+      Watch();
+    });
+  }
+}
+
+void Placement::Renew(Pair& pair) {
+  Unpin(pair);
+  pair.quick = kQuickSwitches - kQuickSwitchesAgain;
+}
+
+void Placement::Unpin(Pair& pair) {
+  if (!pair.pinned.load(std::memory_order_relaxed)) return;
+  MutexLock lock(mu_);
+  if (!pair.pinned.load(std::memory_order_relaxed)) return;
+  UnpinLocked(pair);
+  pinned_.erase(std::find(pinned_.begin(), pinned_.end(), &pair));
+}
+
+void Placement::UnpinLocked(Pair& pair) {
+  for (pid_t tid : {pair.tracer, pair.tracee, pair.worker}) Release(tid);
+  pair.pinned.store(false, std::memory_order_relaxed);
+}
+
+void Placement::Watch() {
+  MutexLock lock(mu_);
+  while (!stop_) {
+    if (pinned_.empty()) {
+      changed_.Wait(mu_);
+      continue;
+    }
+    mu_.Unlock();
+    const timespec tick{0, kTickNs};
+    nanosleep(&tick, nullptr);
+    mu_.Lock();
+    const uint64_t now = __rdtsc();
+    auto idle = [&](Pair* pair) {
+      const uint64_t seen = pair->seen.load(std::memory_order_relaxed);
+      if (now < seen || now - seen < kHold) return false;
+      UnpinLocked(*pair);
+      return true;
+    };
+    pinned_.erase(std::remove_if(pinned_.begin(), pinned_.end(), idle), pinned_.end());
+  }
+}
+
+}  // namespace caisson::platform::ptrace

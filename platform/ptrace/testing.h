@@ -1,0 +1,108 @@
+// For the tests of this folder: machine code in a guest address space.
+#ifndef CAISSON_PLATFORM_PTRACE_TESTING_H_
+#define CAISSON_PLATFORM_PTRACE_TESTING_H_
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#define XBYAK_NO_EXCEPTION
+#include <xbyak/xbyak.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "platform/platform.h"
+#include "platform/ptrace/ptrace_platform.h"
+
+namespace caisson::platform::ptrace {
+
+inline constexpr GuestAddr kCode(0x400000);
+inline constexpr GuestAddr kData(0x500000);
+inline constexpr GuestAddr kStackTop(0x700000);
+inline constexpr uint64_t kDataSize = 0x10000;
+inline constexpr Protection kReadWrite = kProtRead | kProtWrite;
+
+// One for the test program: it forks before there are threads.
+inline Platform& TestPlatform() {
+  static Platform* platform = [] {
+    SetLogTarget(2, LogFormat::kText, LogLevel::kWarning);
+    Result<std::unique_ptr<Platform>> opened = Open(Config{});
+    CHECK(opened.ok());
+    return std::move(opened).value().release();
+  }();
+  return *platform;
+}
+
+inline std::unique_ptr<AddressSpace> NewSpace() {
+  Result<std::unique_ptr<AddressSpace>> space = TestPlatform().NewAddressSpace();
+  CHECK(space.ok());
+  return std::move(space).value();
+}
+
+inline MapOp MapAnonymous(GuestAddr addr, uint64_t length, Protection protection) {
+  MapOp op{MapOp::Kind::kMapAnonymous};
+  op.addr = addr;
+  op.length = length;
+  op.protection = protection;
+  return op;
+}
+
+inline MapOp MapFile(GuestAddr addr, uint64_t length, Protection protection, int fd, bool shared,
+                     uint64_t offset = 0) {
+  MapOp op = MapAnonymous(addr, length, protection);
+  op.kind = MapOp::Kind::kMapFile;
+  op.host_fd = fd;
+  op.shared = shared;
+  op.offset = offset;
+  return op;
+}
+
+inline MapOp Simple(MapOp::Kind kind, GuestAddr addr, uint64_t length,
+                    Protection protection = kProtNone) {
+  MapOp op = MapAnonymous(addr, length, protection);
+  op.kind = kind;
+  return op;
+}
+
+// Assembles what `body` emits, for address kCode.
+inline std::string Assemble(const std::function<void(Xbyak::CodeGenerator&)>& body) {
+  Xbyak::CodeGenerator code(4096);
+  body(code);
+  code.ready();
+  return std::string(reinterpret_cast<const char*>(code.getCode()), code.getSize());
+}
+
+// Maps code, data and a stack, and returns the registers to start with.
+inline Registers Load(AddressSpace& space,
+                      const std::function<void(Xbyak::CodeGenerator&)>& body) {
+  const std::string code = Assemble(body);
+  const MapOp ops[] = {
+      MapAnonymous(kCode, 0x1000, kReadWrite | kProtExec),
+      MapAnonymous(kData, kDataSize, kReadWrite),
+      MapAnonymous(kStackTop - 0x10000, 0x10000, kReadWrite),
+  };
+  CHECK(space.Apply(ops).ok());
+  CHECK(space.CopyOut(kCode, code) == code.size());
+  Registers regs{};
+  regs.rip = kCode.value;
+  regs.rsp = kStackTop.value - 64;
+  regs.cs = 0x33;
+  regs.ss = 0x2b;
+  regs.eflags = 0x202;
+  return regs;
+}
+
+// Runs until something other than an interrupt happens.
+inline Event RunGuest(Context& context, AddressSpace& space, Registers& regs) {
+  for (;;) {
+    Event event = context.Switch(space, regs);
+    if (event.kind != Event::Kind::kInterrupted) return event;
+  }
+}
+
+}  // namespace caisson::platform::ptrace
+
+#endif  // CAISSON_PLATFORM_PTRACE_TESTING_H_

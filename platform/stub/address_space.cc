@@ -1,0 +1,288 @@
+#include "platform/stub/address_space.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/log.h"
+#include "base/unique_fd.h"
+
+namespace caisson::platform::stub {
+namespace {
+
+constexpr int kMadvPopulateRead = 22, kMadvPopulateWrite = 23;  // Linux 5.14.
+
+// The part of [addr, addr + length) before the end of the guest's range; 0 if `addr` is outside.
+size_t GuestLength(GuestAddr addr, size_t length) {
+  if (!kGuestRange.contains(addr)) return 0;
+  return std::min<uint64_t>(length, kGuestRange.end - addr);
+}
+
+bool ValidRange(GuestAddr addr, uint64_t length) {
+  const std::optional<GuestAddr> end = addr.Plus(length);
+  return length != 0 && length % kPageSize == 0 && addr.page_aligned() && end.has_value() &&
+         kGuestRange.contains(AddrRange{addr, *end});
+}
+
+// What the host is asked for. process_vm_readv(2) needs PROT_READ, which x86 pages that can be
+// written or executed have in any case (PLATFORM.md 20).
+uint64_t HostProtection(Protection p) {
+  return (p & (kProtWrite | kProtExec)) != 0 ? p | kProtRead : p;
+}
+
+// Advice that concerns memory only; poisoning of pages is not a guest's to ask for.
+bool AdviceIsAllowed(int advice) {
+  return (advice >= 0 && advice <= 4) || (advice >= 8 && advice <= 25) || advice == 102 ||
+         advice == 103;
+}
+
+Request Syscall(uint32_t number, uint64_t a0, uint64_t a1, uint64_t a2 = 0, uint64_t a3 = 0,
+                uint64_t a4 = 0, uint64_t a5 = 0) {
+  return {RequestKind::kSyscall, number, {a0, a1, a2, a3, a4, a5}, 0};
+}
+
+// The errors that mmap(2) and its like may return to a guest.
+Errno MapError(int host_errno) {
+  switch (host_errno) {
+    case ENOMEM: return Errno::kENOMEM;
+    case EINVAL: return Errno::kEINVAL;
+    case EACCES: return Errno::kEACCES;
+    case ENODEV: return Errno::kENODEV;
+    case EPERM: return Errno::kEPERM;
+    case EFAULT: return Errno::kEFAULT;
+    case EAGAIN: return Errno::kEAGAIN;
+    case EBUSY: return Errno::kEBUSY;
+    case EOVERFLOW: return Errno::kEOVERFLOW;
+    case EBADF: return Errno::kEBADF;
+    default: return FromHostErrno(host_errno);
+  }
+}
+
+template <bool kWrite>
+size_t CopyRemote(pid_t pid, GuestAddr addr, char* data, size_t length) {
+  length = GuestLength(addr, length);
+  size_t done = 0;
+  while (done < length) {
+    iovec local{data + done, length - done};
+    iovec remote{reinterpret_cast<void*>(addr.value + done), length - done};
+    const ssize_t n = syscall(kWrite ? SYS_process_vm_writev : SYS_process_vm_readv, pid, &local, 1,
+                              &remote, 1, 0);
+    // A short copy ends at a page that faults, or it is more than the host does at once: go on.
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return done;
+}
+
+}  // namespace
+
+StubAddressSpace::StubAddressSpace(std::unique_ptr<StubProcess> stub, int proc_fd)
+    : stub_(std::move(stub)), proc_fd_(proc_fd) {}
+
+StubAddressSpace::~StubAddressSpace() = default;
+
+Result<void> StubAddressSpace::Translate(const MapOp& op, Vector* vector) {
+  constexpr Protection kAllProtections = kProtRead | kProtWrite | kProtExec;
+  if (!ValidRange(op.addr, op.kind == MapOp::Kind::kRemap ? op.old_length : op.length) ||
+      (op.protection & ~kAllProtections) != 0)
+    return Errno::kEINVAL;
+  const uint64_t addr = op.addr.value;
+  const uint64_t protection = HostProtection(op.protection);
+  const uint64_t reserve = op.no_reserve ? MAP_NORESERVE : 0;
+  uint64_t expected = 0;
+  switch (op.kind) {
+    case MapOp::Kind::kMapAnonymous:
+      if (op.shared) return Errno::kEINVAL;
+      vector->requests.push_back(Syscall(SYS_mmap, addr, op.length, protection,
+                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | reserve,
+                                         ~uint64_t{0}));
+      expected = addr;
+      break;
+    case MapOp::Kind::kMapFile: {
+      if (op.offset % kPageSize != 0 || op.offset + op.length < op.offset) return Errno::kEINVAL;
+      if (op.host_fd < 0) return Errno::kEBADF;
+      auto fd = std::find(vector->fds.begin(), vector->fds.end(), op.host_fd);
+      if (fd == vector->fds.end()) fd = vector->fds.insert(fd, op.host_fd);
+      const uint64_t stub_fd = kStubSocket + 1 + (fd - vector->fds.begin());
+      vector->requests.push_back(Syscall(SYS_mmap, addr, op.length, protection,
+                                         (op.shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED | reserve,
+                                         stub_fd, op.offset));
+      expected = addr;
+      break;
+    }
+    case MapOp::Kind::kUnmap:
+      vector->requests.push_back(Syscall(SYS_munmap, addr, op.length));
+      break;
+    case MapOp::Kind::kProtect:
+      vector->requests.push_back(Syscall(SYS_mprotect, addr, op.length, protection));
+      break;
+    case MapOp::Kind::kRemap: {
+      if (!ValidRange(op.new_addr, op.length)) return Errno::kEINVAL;
+      // In its place a mapping grows or shrinks without MREMAP_FIXED, which refuses overlap.
+      const bool moves = op.new_addr != op.addr;
+      if (op.dont_unmap && (!moves || op.length != op.old_length)) return Errno::kEINVAL;
+      constexpr uint64_t kDontUnmap = 4;  // MREMAP_DONTUNMAP, Linux 5.7.
+      const uint64_t flags = (moves ? MREMAP_MAYMOVE | MREMAP_FIXED : 0) |
+                             (op.dont_unmap ? kDontUnmap : 0);
+      vector->requests.push_back(
+          Syscall(SYS_mremap, addr, op.old_length, op.length, flags, op.new_addr.value));
+      expected = op.new_addr.value;
+      break;
+    }
+    case MapOp::Kind::kAdvise:
+      if (!AdviceIsAllowed(op.advice)) return Errno::kEINVAL;
+      vector->requests.push_back(
+          Syscall(SYS_madvise, addr, op.length, static_cast<uint64_t>(op.advice)));
+      break;
+    case MapOp::Kind::kPopulate:
+      vector->requests.push_back(
+          Syscall(SYS_madvise, addr, op.length,
+                  (op.protection & kProtWrite) != 0 ? kMadvPopulateWrite : kMadvPopulateRead));
+      break;
+    default:
+      return Errno::kEINVAL;
+  }
+  vector->expected.push_back(expected);
+  return OkResult();
+}
+
+Result<void> StubAddressSpace::RunVector(const Vector& vector, size_t* done) {
+  StubProcess::Outcome outcome;
+  TRY(stub_->Run(vector.requests, vector.fds, &outcome));
+  for (size_t i = 0; i < outcome.executed; ++i) {
+    if (static_cast<uint64_t>(outcome.results[i]) == vector.expected[i]) continue;
+    stub_->Kill();  // The guest has changed it.
+    return Errno::kEIO;
+  }
+  *done += outcome.executed;
+  if (outcome.executed < vector.requests.size()) return MapError(outcome.host_errno);
+  return OkResult();
+}
+
+Result<void> StubAddressSpace::Apply(absl::Span<const MapOp> ops, size_t* done) {
+  size_t ignored = 0;
+  if (done == nullptr) done = &ignored;
+  *done = 0;
+  size_t next = 0;
+  while (next < ops.size()) {
+    Vector vector;
+    Result<void> translated;
+    while (next < ops.size() && vector.requests.size() < kMaxRequests &&
+           vector.fds.size() < kMaxDescriptors) {
+      translated = Translate(ops[next], &vector);
+      if (!translated.ok()) break;
+      ++next;
+    }
+    if (!vector.requests.empty()) TRY(RunVector(vector, done));
+    if (!translated.ok()) return translated.error();
+  }
+  return OkResult();
+}
+
+Result<std::unique_ptr<AddressSpace>> StubAddressSpace::Fork() {
+  Result<std::unique_ptr<StubProcess>> child = stub_->Clone();
+  if (!child.ok())
+    return child.error() == Errno::kENOMEM ? Errno::kENOMEM : Errno::kEAGAIN;
+  return std::unique_ptr<AddressSpace>(
+      std::make_unique<StubAddressSpace>(std::move(child).value(), proc_fd_));
+}
+
+size_t StubAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {
+  return CopyRemote<false>(stub_->pid(), from, to.data(), to.size());
+}
+
+size_t StubAddressSpace::CopyOut(GuestAddr to, absl::Span<const char> from) {
+  return CopyRemote<true>(stub_->pid(), to, const_cast<char*>(from.data()), from.size());
+}
+
+size_t StubAddressSpace::CopyOutForced(GuestAddr to, absl::Span<const char> from) {
+  from = from.first(GuestLength(to, from.size()));
+  const size_t done = CopyOut(to, from);
+  if (done == from.size()) return done;
+  return done + stub_->Poke(to.value + done, from.subspan(done));
+}
+
+// The aligned 8 bytes around `addr` in one read, which does not tear (PLATFORM.md 21).
+Result<uint64_t> StubAddressSpace::LoadWord(GuestAddr addr) {
+  uint64_t word;
+  const GuestAddr aligned(addr.value & ~uint64_t{7});
+  if (CopyRemote<false>(stub_->pid(), aligned, reinterpret_cast<char*>(&word), sizeof(word)) !=
+      sizeof(word))
+    return Errno::kEFAULT;
+  return word;
+}
+
+Result<uint32_t> StubAddressSpace::Load32(GuestAddr addr) {
+  if (addr.value % 4 != 0) return Errno::kEINVAL;
+  const uint64_t word = TRY(LoadWord(addr));
+  return static_cast<uint32_t>(addr.value % 8 == 0 ? word : word >> 32);
+}
+
+Result<uint64_t> StubAddressSpace::Load64(GuestAddr addr) {
+  if (addr.value % 8 != 0) return Errno::kEINVAL;
+  return LoadWord(addr);
+}
+
+Result<uint32_t> StubAddressSpace::CompareExchange32(GuestAddr addr, uint32_t expected,
+                                                     uint32_t desired) {
+  if (addr.value % 4 != 0) return Errno::kEINVAL;
+  if (GuestLength(addr, 4) != 4) return Errno::kEFAULT;
+  const Request request{RequestKind::kCompareExchange, 0, {addr.value, expected, desired}, 0};
+  StubProcess::Outcome outcome;
+  if (!stub_->Run({&request, 1}, {}, &outcome).ok() || outcome.executed != 1) return Errno::kEFAULT;
+  return static_cast<uint32_t>(outcome.results[0]);
+}
+
+Result<void> StubAddressSpace::Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) {
+  if (!ValidRange(addr, length) || out.size() < length / kPageSize) return Errno::kEINVAL;
+  const size_t pages = length / kPageSize;
+  for (size_t i = 0; i < pages; i += kPageSize) {
+    TRY(stub_->Residency(addr.value + i * kPageSize,
+                         out.subspan(i, std::min<size_t>(pages - i, kPageSize))));
+  }
+  return OkResult();
+}
+
+// proc(5): /proc/PID/status, in KiB.
+AddressSpace::Usage StubAddressSpace::GetUsage() {
+  Usage usage;
+  if (proc_fd_ < 0) return usage;
+  UniqueFd fd(openat(proc_fd_, absl::StrCat(stub_->pid(), "/status").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return usage;
+  char text[4096];
+  const ssize_t n = read(fd.get(), text, sizeof(text));
+  if (n <= 0) return usage;
+  uint64_t file = 0, shmem = 0;
+  for (absl::string_view line :
+       absl::StrSplit(absl::string_view(text, static_cast<size_t>(n)), '\n')) {
+    const std::pair<absl::string_view, absl::string_view> field =
+        absl::StrSplit(line, absl::MaxSplits(':', 1));
+    uint64_t* to = field.first == "VmHWM"      ? &usage.peak
+                   : field.first == "VmRSS"    ? &usage.resident
+                   : field.first == "RssFile"  ? &file
+                   : field.first == "RssShmem" ? &shmem
+                                               : nullptr;
+    if (to == nullptr) continue;
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(field.second, absl::ByAnyChar("\t "), absl::SkipEmpty());
+    uint64_t kib;
+    if (!words.empty() && absl::SimpleAtoi(words[0], &kib)) *to = kib * 1024;
+  }
+  usage.shared = file + shmem;
+  return usage;
+}
+
+void StubAddressSpace::SetName(absl::string_view name) { stub_->SetName(name); }
+
+}  // namespace caisson::platform::stub

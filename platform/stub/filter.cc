@@ -1,0 +1,103 @@
+#include "platform/stub/filter.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <cstddef>
+
+#include "base/check.h"
+#include "platform/stub/blob.h"
+#include "platform/stub/layout.h"
+
+namespace caisson::platform::stub {
+namespace {
+
+constexpr uint64_t kThreadFlags = 0x00050f00;  // kCloneThreadFlags, checked below.
+constexpr uint64_t kStubFlags = 0x00008011;    // kCloneStubFlags.
+
+// The kernel calls of the blob. A guest thread that jumps into the blob is stopped by its tracer
+// before this filter is asked; the trap platform adds a second filter to its guest threads.
+constexpr AllowedCall kCalls[] = {
+    {SYS_recvmsg, "recvmsg", "the worker waits for the sentry's bell and descriptors"},
+    {SYS_sendto, "sendto", "the worker's answer"},
+    {SYS_mmap, "mmap", "guest mappings, and a child's own pages"},
+    {SYS_munmap, "munmap", "guest mappings"},
+    {SYS_mprotect, "mprotect", "guest mappings"},
+    {SYS_mremap, "mremap", "guest mappings"},
+    {SYS_madvise, "madvise", "guest mappings"},
+    {SYS_mincore, "mincore", "residency of guest pages"},
+    {SYS_close_range, "close_range", "after a vector only the socket stays open"},
+    {SYS_dup3, "dup3", "a child takes its socket"},
+    {SYS_clone, "clone", "guest threads and new stubs", true, {kThreadFlags, kStubFlags}},
+    {SYS_pause, "pause", "a new guest thread waits for its tracer"},
+    {SYS_prctl, "prctl", "the name that ps shows", true, {PR_SET_NAME, PR_SET_NAME}},
+    {SYS_exit, "exit", "a guest thread ends"},
+    {SYS_exit_group, "exit_group", "the worker when its sentry is gone"},
+    {SYS_rt_sigreturn, "rt_sigreturn", "return from a handler of the blob"},
+};
+
+class Builder {
+ public:
+  void Load(uint32_t offset) { Add(BPF_LD | BPF_W | BPF_ABS, offset); }
+  void Return(uint32_t value) { Add(BPF_RET | BPF_K, value); }
+  // Jumps over `skip` instructions if the condition does not hold.
+  void UnlessSkip(uint16_t op, uint32_t k, uint8_t skip) {
+    code_.push_back({static_cast<uint16_t>(BPF_JMP | op | BPF_K), 0, skip, k});
+  }
+  void IfSkip(uint16_t op, uint32_t k, uint8_t skip) {
+    code_.push_back({static_cast<uint16_t>(BPF_JMP | op | BPF_K), skip, 0, k});
+  }
+  std::vector<BpfInstruction> Take() { return std::move(code_); }
+
+ private:
+  void Add(uint16_t code, uint32_t k) { code_.push_back({code, 0, 0, k}); }
+  std::vector<BpfInstruction> code_;
+};
+
+}  // namespace
+
+absl::Span<const AllowedCall> AllowedCalls() { return kCalls; }
+
+std::vector<BpfInstruction> BaseFilter(uint32_t otherwise) {
+  CHECK(kCloneThreadFlags == kThreadFlags && kCloneStubFlags == kStubFlags);
+  constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);
+  constexpr uint32_t kArg0 = offsetof(seccomp_data, args);
+  Builder b;
+  b.Load(offsetof(seccomp_data, arch));
+  b.IfSkip(BPF_JEQ, AUDIT_ARCH_X86_64, 1);
+  b.Return(otherwise);
+  static_assert((kBlobAddr >> 32) == ((kBlobAddr + kBlobSize) >> 32));
+  b.Load(kIp + 4);
+  b.IfSkip(BPF_JEQ, static_cast<uint32_t>(kBlobAddr >> 32), 1);
+  b.Return(otherwise);
+  b.Load(kIp);
+  b.IfSkip(BPF_JGE, static_cast<uint32_t>(kBlobAddr), 1);
+  b.Return(otherwise);
+  b.UnlessSkip(BPF_JGE, static_cast<uint32_t>(kBlobAddr + kBlobSize), 1);
+  b.Return(otherwise);
+  b.Load(offsetof(seccomp_data, nr));
+  for (const AllowedCall& call : kCalls) {
+    if (!call.has_arg0) {
+      b.UnlessSkip(BPF_JEQ, call.number, 1);
+      b.Return(SECCOMP_RET_ALLOW);
+      continue;
+    }
+    CHECK(call.arg0[0] >> 32 == 0 && call.arg0[1] >> 32 == 0);
+    b.UnlessSkip(BPF_JEQ, call.number, 8);
+    b.Load(kArg0 + 4);
+    b.IfSkip(BPF_JEQ, 0, 1);
+    b.Return(otherwise);
+    b.Load(kArg0);
+    b.IfSkip(BPF_JEQ, static_cast<uint32_t>(call.arg0[0]), 2);
+    b.IfSkip(BPF_JEQ, static_cast<uint32_t>(call.arg0[1]), 1);
+    b.Return(otherwise);
+    b.Return(SECCOMP_RET_ALLOW);
+  }
+  b.Return(otherwise);
+  return b.Take();
+}
+
+}  // namespace caisson::platform::stub

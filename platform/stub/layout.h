@@ -1,0 +1,89 @@
+// Where things are in a stub, and what sentry and stub say to each other through shared pages.
+//
+// A stub is a host process whose address space is one guest address space. Its top 64 MiB are
+// reserved for us; everything below is the guest's.
+#ifndef CAISSON_PLATFORM_STUB_LAYOUT_H_
+#define CAISSON_PLATFORM_STUB_LAYOUT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/guest_addr.h"
+
+namespace caisson::platform::stub {
+
+// The guest's range: page 0 and its neighbours stay unmapped (vm.mmap_min_addr's usual value; a
+// host root could map them). 64 MiB at the top hold only the stack and the vDSO of a host process,
+// with or without address randomisation, so the zygote can clear them.
+inline constexpr AddrRange kGuestRange{GuestAddr(0x10000), GuestAddr(0x7ffffc000000)};
+inline constexpr uint64_t kReservedStart = kGuestRange.end.value;
+inline constexpr uint64_t kReservedEnd = 0x7ffffffff000;
+
+inline constexpr uint64_t kControlAddr = kReservedStart;
+inline constexpr size_t kControlSize = kPageSize;
+inline constexpr uint64_t kResultAddr = kReservedStart + 0x10000;
+inline constexpr size_t kResultSize = 16 * kPageSize;
+inline constexpr uint64_t kBlobAddr = 0x7fffff000000;
+inline constexpr size_t kBlobSize = kPageSize;
+inline constexpr uint64_t kVdsoAddr = 0x7fffff100000;  // [vvar...] then [vdso].
+inline constexpr uint64_t kVdsoEnd = 0x7fffff200000;
+
+// What the worker does with one request.
+enum class RequestKind : uint32_t {
+  kSyscall = 0,           // Runs `number` with `args`.
+  kCompareExchange = 1,   // 32 bits at args[0]: if equal to args[1], stores args[2].
+  kCloneThread = 2,       // A kSyscall of clone; the new thread parks in the blob.
+  kCloneStub = 3,         // A kSyscall of clone; the child takes descriptors args[5] + 0, 1, 2 as
+                          // its socket, control and result pages.
+};
+
+struct Request {
+  RequestKind kind;
+  uint32_t number;
+  uint64_t args[6];
+  uint64_t unused;
+};
+static_assert(sizeof(Request) == 64);
+
+inline constexpr size_t kMaxRequests = 62;
+inline constexpr size_t kMaxDescriptors = 60;  // Of one vector.
+
+// Written by the sentry; the stub maps it from a descriptor that cannot be mapped writable.
+struct ControlPage {
+  static constexpr uint32_t kReadyThread = 1;  // At start, park a guest thread.
+  static constexpr uint32_t kCloseAll = 2;     // After the vector, close all but the socket.
+  uint32_t count;
+  uint32_t flags;
+  uint64_t unused[7];
+  Request requests[kMaxRequests];
+  char name[64];  // For PR_SET_NAME.
+};
+static_assert(sizeof(ControlPage) == kControlSize);
+
+// Written by the stub, so by the guest too: every value read from here is untrusted.
+struct ResultPage {
+  int64_t results[64];
+  uint32_t executed;   // Requests that succeeded; the next one's result is the error.
+  int32_t ready_tid;   // Of the thread asked for by kReadyThread.
+  uint64_t unused;
+  // The worker's recvmsg(2): struct msghdr, struct iovec, payload, control buffer.
+  uint64_t msghdr[7];
+  uint64_t iovec[2];
+  uint64_t payload;
+  char cmsg[16 + 4 * (kMaxDescriptors + 4)];
+};
+static_assert(sizeof(ResultPage) <= kPageSize);
+
+// Later pages of the result area.
+inline constexpr size_t kResidencyOffset = kPageSize;  // mincore(2)'s answer, one page.
+inline constexpr size_t kSentryResultSize = 2 * kPageSize;  // What the sentry maps.
+// Signal frames of the worker (a fault in a compare-exchange), and of a guest thread whose fault
+// is being looked at. Both grow down.
+inline constexpr uint64_t kWorkerStackTop = kResultAddr + 9 * kPageSize;
+inline constexpr uint64_t kFaultStackTop = kResultAddr + 16 * kPageSize;
+
+inline constexpr int kStubSocket = 0;  // The only lasting descriptor in a stub.
+
+}  // namespace caisson::platform::stub
+
+#endif  // CAISSON_PLATFORM_STUB_LAYOUT_H_

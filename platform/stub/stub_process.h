@@ -1,0 +1,101 @@
+// A stub: the host process that is one guest address space, with its worker.
+#ifndef CAISSON_PLATFORM_STUB_STUB_PROCESS_H_
+#define CAISSON_PLATFORM_STUB_STUB_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "base/guest_addr.h"
+#include "base/mutex.h"
+#include "base/result.h"
+#include "platform/stub/layout.h"
+#include "platform/stub/slots.h"
+
+namespace caisson::platform::stub {
+
+// Thread-safe. A stub is a child of the sentry; nobody but the destructor reaps it, so its pid
+// cannot come to mean another process while this object lives (PLATFORM.md 18).
+//
+// The bell and the answer are messages on a socket of the stub's own: descriptors travel with the
+// bell, the stub's death is an end of file at once, and a stub ends when the sentry is gone. Guest
+// code can make neither message, so it cannot make us believe that a vector is done.
+class StubProcess {
+ public:
+  // Waits for the first message of a new stub, which tells its pid by the kernel's word.
+  // Errors: EAGAIN if the process ended before.
+  static Result<std::unique_ptr<StubProcess>> Greet(Slots slots);
+  // Kills and reaps. No guest thread may be traced any more.
+  ~StubProcess();
+
+  pid_t pid() const { return pid_; }
+  // Ends the process; what is running in it ends with it.
+  void Kill();
+  // A message was missing or impossible, or the process ended.
+  bool dead() const { return dead_.load(std::memory_order_relaxed); }
+
+  // Runs `requests` (at most kMaxRequests, kinds kSyscall and kCompareExchange) in order until one
+  // fails. In the stub `fds` (at most kMaxDescriptors) are descriptors 1, 2, ... for this vector.
+  struct Outcome {
+    size_t executed = 0;  // How many succeeded.
+    int host_errno = 0;   // Of the one that failed.
+    int64_t results[kMaxRequests] = {};
+  };
+  // Errors: EIO if the stub is gone.
+  Result<void> Run(absl::Span<const Request> requests, absl::Span<const int> fds,
+                   Outcome* outcome) ABSL_LOCKS_EXCLUDED(mu_);
+  // mincore(2) of at most kPageSize pages.
+  Result<void> Residency(uint64_t address, absl::Span<uint8_t> pages) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // prctl(PR_SET_NAME) of the worker. Best effort.
+  void SetName(absl::string_view name) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // A new guest thread, parked in the blob with all signals blocked. Errors: EAGAIN, EIO.
+  Result<pid_t> CloneThread() ABSL_LOCKS_EXCLUDED(mu_);
+  // The thread that a stub was started with, or -1; the caller owns it then.
+  pid_t TakeReadyThread();
+
+  // A copy of this process with no guest thread but a parked one. Errors: EAGAIN, ENOMEM.
+  Result<std::unique_ptr<StubProcess>> Clone() ABSL_LOCKS_EXCLUDED(mu_);
+  // The same in two steps, so that nobody waits: between them the lock is not held but no other
+  // work may be asked for (the zygote has one user, its pool).
+  Result<Slots> StartClone() ABSL_LOCKS_EXCLUDED(mu_);
+  Result<std::unique_ptr<StubProcess>> FinishClone(Slots slots) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Guards the scratch stack at kFaultStackTop. Innermost.
+  Mutex& fault_mutex() ABSL_LOCK_RETURNED(fault_mu_) { return fault_mu_; }
+
+  // Writes even where the protection forbids it, by way of ptrace(2) of the worker, on private
+  // mappings only (Linux mm/gup.c, FOLL_FORCE). Returns the bytes written.
+  size_t Poke(uint64_t address, absl::Span<const char> from) ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  StubProcess(Slots slots, pid_t pid);
+  Result<void> RingLocked(absl::Span<const int> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<void> AwaitLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<void> CollectLocked(size_t count, Outcome* outcome) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<Slots> StartCloneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<std::unique_ptr<StubProcess>> FinishCloneLocked(Slots slots)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  size_t PokeWords(uint64_t address, absl::Span<const char> from);
+  Errno Broken(const char* why);
+
+  const pid_t pid_;
+  Mutex mu_;  // One vector at a time: guards the control page and the socket.
+  Slots slots_;
+  Mutex fault_mu_;
+  std::atomic<bool> dead_{false};
+  std::atomic<pid_t> ready_thread_{-1};
+};
+
+// Whether `tid` is a thread of process `pid` other than its first.
+bool IsThreadOf(pid_t pid, pid_t tid);
+
+}  // namespace caisson::platform::stub
+
+#endif  // CAISSON_PLATFORM_STUB_STUB_PROCESS_H_

@@ -1,0 +1,38 @@
+// The extended (FP, vector) state of a guest thread: XSAVE's standard layout, as in signal frames
+// and in the kernel's NT_X86_XSTATE register set.
+#ifndef CAISSON_PLATFORM_STUB_XSTATE_H_
+#define CAISSON_PLATFORM_STUB_XSTATE_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+namespace caisson::platform::stub {
+
+struct XstateInfo {
+  uint64_t features = 0;  // XCR0 less AMX, whose permission is never asked for.
+  size_t size = 0;        // Bytes that those features need.
+  uint32_t mxcsr_mask = 0;
+  size_t host_size = 0;   // Of the host's register set, which may have AMX too.
+};
+
+// Of this CPU. features is 0 without XSAVE.
+const XstateInfo& HostXstate();
+
+// The state after exec. `out` has at least HostXstate().size bytes; the rest is zeroed.
+void InitialXstate(absl::Span<char> out);
+
+// Whether a guest may load `state`, of HostXstate().size bytes: no component or header bit that it
+// must not have, no MXCSR bit that faults (Intel SDM vol. 1, 13.4.2 and 11.6.6).
+bool XstateIsValid(absl::Span<const char> state);
+
+// Of a state that the host has written: clears what is not a guest's to see.
+void SanitizeXstate(absl::Span<char> state);
+
+// AT_MINSIGSTKSZ for a guest: the largest signal frame.
+uint64_t MinSignalStack();
+
+}  // namespace caisson::platform::stub
+
+#endif  // CAISSON_PLATFORM_STUB_XSTATE_H_

@@ -1,0 +1,333 @@
+// The one file that holds CLI11; built with exceptions, none of which leave it.
+#include "runsc/cmd/args.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <set>
+
+#include "runsc/cmd/version.h"
+
+namespace caisson::cmd {
+namespace {
+
+using CLI::App;
+
+// Options that gVisor's runsc and runc have and that mean nothing here: accepted, so that a
+// configuration written for them works.
+constexpr const char* kIgnoredGlobals[] = {
+    "--file-access", "--file-access-mounts", "--overlay",      "--directfs",   "--watchdog-action",
+    "--panic-signal", "--profile",           "--alsologtostderr", "--debug-log-format",
+    "--log-packets", "--num-network-channels", "--rx-checksum-offload", "--tx-checksum-offload",
+    "--gso",         "--software-gso",       "--qdisc",        "--ref-leak-mode", "--criu",
+    "--oci-seccomp", "--enable-core-tags",   "--cpu-num-from-quota"};
+
+// Where `value` is "true", "false" and so on.
+bool IsTrue(const std::string& value) { return value == "true" || value == "1" || value == "t"; }
+
+void AddGlobals(App& app, Args& a, std::string& log_format, std::string& overlay,
+                std::string& rootless, std::string& host_uds, std::string& ignored) {
+  runsc::Options& o = a.options;
+  app.add_option("--root", o.root, "Directory of the containers' state");
+  app.add_flag("--debug", o.debug, "Log more");
+  app.add_option("--log", a.log, "File for log and errors (default: standard error)");
+  app.add_option("--log-format", log_format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}));
+  app.add_flag("--systemd-cgroup", o.systemd_cgroup, "Cgroups by systemd");
+  app.add_option("--rootless", rootless, "true, false or auto")->expected(0, 1);
+  app.add_option("--platform", o.platform, "auto, ptrace, trap or kvm")
+      ->check(CLI::IsMember({"auto", "ptrace", "trap", "kvm"}));
+  app.add_option("--network", o.network, "none, sandbox or host")
+      ->check(CLI::IsMember({"none", "sandbox", "host"}));
+  app.add_option("--overlay2", overlay, "none, root:memory or all:memory")
+      ->check(CLI::IsMember({"none", "root:memory", "all:memory"}));
+  app.add_flag("--strace", o.strace, "Log the guest's system calls");
+  app.add_option("--strace-syscalls", o.strace_calls, "Only these, with commas between");
+  app.add_option("--debug-log", o.debug_log, "Where the sandbox logs: a file, or DIR/");
+  app.add_flag("--ignore-cgroups", o.ignore_cgroups, "Do not touch cgroups");
+  app.add_option("--host-uds", host_uds, "none or open: host AF_UNIX sockets in bind mounts")
+      ->check(CLI::IsMember({"none", "open"}));
+  app.add_flag("--fsgofer-host-uds", o.host_uds, "As --host-uds=open");
+  for (const char* name : kIgnoredGlobals) {
+    app.add_option(name, ignored, "Ignored")->expected(0, 1)->group("");
+  }
+}
+
+void AddAttachment(App* c, Args& a, bool with_detach) {
+  c->add_option("--console-socket", a.attachment.console_socket,
+                "AF_UNIX socket that gets the terminal's master");
+  c->add_option("--pidfd-socket", a.attachment.pidfd_socket,
+                "AF_UNIX socket that gets a pidfd of the process");
+  c->add_option("--pid-file", a.attachment.pid_file, "File to write the pid to");
+  c->add_option("--preserve-fds", a.attachment.preserve_fds, "Pass N further descriptors");
+  if (with_detach) c->add_flag("-d,--detach", a.attachment.detach, "Do not wait for the process");
+}
+
+void AddCreateOptions(App* c, Args& a, bool& unused) {
+  c->add_option("-b,--bundle", a.bundle, "Directory of config.json (default: the current one)");
+  c->add_flag("--no-pivot", unused, "Accepted, without effect");
+  c->add_flag("--no-new-keyring", unused, "Accepted, without effect");
+}
+
+App* AddCommand(App& app, const char* name, const char* text, Args& a, const char* positional,
+                int least, int most) {
+  App* c = app.add_subcommand(name, text);
+  if (most > 0) c->add_option(positional, a.positional)->expected(least, most)->required(least > 0);
+  return c;
+}
+
+void AddLifecycle(App& app, Args& a, bool& unused) {
+  App* c = AddCommand(app, "create", "Create a container", a, "container-id", 1, 1);
+  AddAttachment(c, a, false);
+  AddCreateOptions(c, a, unused);
+  c = AddCommand(app, "run", "Create and start a container", a, "container-id", 1, 1);
+  AddAttachment(c, a, true);
+  AddCreateOptions(c, a, unused);
+  c->add_flag("--keep", a.keep, "Do not delete the container when it has ended");
+  c->add_flag("--no-subreaper", unused, "Accepted, without effect");
+  AddCommand(app, "start", "Run the process of a created container", a, "container-id", 1, 1);
+  c = AddCommand(app, "kill", "Send a signal", a, "container-id [signal]", 1, 2);
+  c->add_flag("-a,--all", a.all, "To every process of the container");
+  c = AddCommand(app, "delete", "Delete a container", a, "container-id...", 1, 1000);
+  c->add_flag("-f,--force", a.force, "Even if it runs");
+  AddCommand(app, "state", "Print the state, as JSON", a, "container-id", 1, 1);
+  AddCommand(app, "pause", "Freeze a container", a, "container-id", 1, 1);
+  AddCommand(app, "resume", "Thaw a container", a, "container-id", 1, 1);
+  c = AddCommand(app, "wait", "Wait for the end of a container, or of a process in it", a,
+                 "container-id", 1, 1);
+  c->add_option("--pid", a.pid, "Pid inside the container");
+}
+
+void AddExecOptions(App* c, Args& a) {
+  c->add_option("--cwd", a.cwd, "Working directory");
+  c->add_option("-u,--user", a.user, "UID[:GID]");
+  c->add_option("-e,--env", a.env, "NAME=VALUE")->expected(1)->allow_extra_args(false)->take_all();
+  c->add_option("-c,--cap", a.capabilities, "Add a capability")->expected(1)->allow_extra_args(false)->take_all();
+  c->add_flag("-t,--tty", a.tty, "With a terminal");
+}
+
+void AddExec(App& app, Args& a, bool& unused, std::string& label) {
+  App* c = app.add_subcommand("exec", "Run a process in a container: [options] ID COMMAND...");
+  AddAttachment(c, a, true);
+  AddExecOptions(c, a);
+  c->add_option("-p,--process", a.process_file, "File with the process, as config.json has it");
+  c->add_option("-g,--additional-gids", a.additional_gids)->expected(1)->allow_extra_args(false)->take_all();
+  c->add_option("--process-label", label, "Ignored");
+  c->add_option("--apparmor", label, "Ignored");
+  c->add_flag("--no-new-privs", a.no_new_privileges);
+  c->add_flag("--ignore-paused", a.ignore_paused, "Also in a paused container");
+  c->add_option("--cgroup", a.sub_cgroup, "Refused: sub-cgroups are not supported");
+  c->add_flag("--no-subreaper", unused);
+  c = app.add_subcommand("do", "Run a command on a throw-away view of the host: [options] COMMAND...");
+  AddExecOptions(c, a);
+  c->add_option("--rootfs,--root", a.rootfs, "Another root directory than /");
+  c->add_flag("--quiet", a.quiet, "Only the command's own output");
+}
+
+void AddInformation(App& app, Args& a, bool& unused) {
+  App* c = AddCommand(app, "list", "List containers", a, "", 0, 0);
+  c->add_option("-f,--format", a.format)->check(CLI::IsMember({"table", "json"}));
+  c->add_flag("-q,--quiet", a.quiet, "Only ids");
+  c = app.add_subcommand("ps", "List the processes of a container: [options] ID [PS-OPTIONS]");
+  c->add_option("-f,--format", a.format)->check(CLI::IsMember({"table", "json"}));
+  c = AddCommand(app, "events", "Statistics and out-of-memory events", a, "container-id", 1, 1);
+  c->add_flag("--stats", a.stats, "Print once");
+  c->add_option("--interval", a.interval, "Time between statistics");
+  c = AddCommand(app, "spec", "Write a config.json to start from", a, "", 0, 0);
+  c->add_option("-b,--bundle", a.bundle);
+  c->add_flag("--rootless", a.all, "For a user who is not root");
+  AddCommand(app, "features", "What this runtime can do, as JSON", a, "", 0, 0);
+  AddCommand(app, "version", "Print the version", a, "", 0, 0);
+  c = AddCommand(app, "debug", "Look into a sandbox", a, "container-id", 1, 1);
+  c->add_flag("--stacks", a.stacks, "Stacks of the sentry's threads");
+  c->add_flag("--ps", a.processes, "Guest processes");
+  c->add_flag("--unsupported", a.unsupported, "Calls that were asked for and are not there");
+  c->add_flag("--counters", a.counters);
+  c->add_option("--strace", a.strace, "on or off")->check(CLI::IsMember({"on", "off", "all"}));
+  app.add_subcommand("internal-oci-doc", "docs/oci.md")->group("");
+  (void)unused;
+}
+
+void AddUpdate(App& app, Args& a, std::string& unused) {
+  App* c = AddCommand(app, "update", "Change limits", a, "container-id", 1, 1);
+  c->add_option("-r,--resources", a.resources_file, "File with linux.resources, - for stdin");
+  c->add_option("--blkio-weight", a.blkio_weight);
+  c->add_option("--cpu-period", a.cpu_period);
+  c->add_option("--cpu-quota", a.cpu_quota);
+  c->add_option("--cpu-burst", a.cpu_burst);
+  c->add_option("--cpu-share", a.cpu_shares);
+  c->add_option("--cpu-rt-period", a.cpu_rt_period);
+  c->add_option("--cpu-rt-runtime", a.cpu_rt_runtime);
+  c->add_option("--cpu-idle", a.cpu_idle);
+  c->add_option("--cpuset-cpus", a.cpuset_cpus);
+  c->add_option("--cpuset-mems", a.cpuset_mems);
+  c->add_option("--memory", a.memory);
+  c->add_option("--memory-reservation", a.memory_reservation);
+  c->add_option("--memory-swap", a.memory_swap);
+  c->add_option("--pids-limit", a.pids_limit);
+  c->add_option("--l3-cache-schema", unused, "Refused");
+  c->add_option("--mem-bw-schema", unused, "Refused");
+}
+
+// runc's flags are taken, whatever they say: the commands fail.
+void AddCheckpoint(App& app, Args& a) {
+  for (const char* name : {"checkpoint", "restore"}) {
+    App* c = app.add_subcommand(name, "Not supported yet");
+    c->allow_extras();
+    c->add_option("container-id", a.positional);
+  }
+}
+
+// Go programs' flags have one dash as well as two, and "=" after one letter too: "-root=/x" is
+// "--root=/x" and "-f=json" is "-f json". What comes after a bare word that follows the command may
+// be the guest's and is left alone.
+std::vector<std::string> Normalize(int argc, char** argv) {
+  static const auto* single = new std::set<std::string>{"-root", "-log", "-log-format", "-debug",
+                                                        "-systemd-cgroup", "-version"};
+  std::vector<std::string> out;
+  int bare_words = 0;  // The command, then its first argument; values of options do not count.
+  for (int i = 1; i < argc; ++i) {
+    std::string arg = argv[i];
+    const bool is_option = !arg.empty() && arg[0] == '-';
+    if (!is_option && (i == 1 || argv[i - 1][0] != '-' || bare_words > 0)) ++bare_words;
+    if (bare_words == 0 && single->contains(arg.substr(0, arg.find('=')))) arg = "-" + arg;
+    if (bare_words < 2 && arg.size() > 2 && arg[0] == '-' && arg[1] != '-' && arg[2] == '=') {
+      out.push_back(arg.substr(0, 2));
+      arg.erase(0, 3);
+    }
+    out.push_back(std::move(arg));
+  }
+  return out;
+}
+
+// Cuts off what is not ours to parse, and may look like our options and commands: for exec, do and
+// ps all from their first bare word on, the container's id or the program.
+std::vector<std::string> TakeGuestArguments(std::vector<std::string>& arguments) {
+  static const auto* flags = new std::set<std::string>{
+      "-t", "--tty", "-d", "--detach", "-td", "-dt", "--no-new-privs", "--ignore-paused",
+      "--no-subreaper", "--quiet", "-h", "--help"};
+  size_t at = 0;
+  // Global options' values may be words of their own.
+  while (at < arguments.size() && arguments[at] != "exec" && arguments[at] != "do" &&
+         arguments[at] != "ps") {
+    const bool is_option = !arguments[at].empty() && arguments[at][0] == '-';
+    const bool follows_option = at > 0 && arguments[at - 1][0] == '-';
+    if (!is_option && !follows_option) return {};  // Another command.
+    ++at;
+  }
+  for (++at; at < arguments.size(); ++at) {
+    const std::string& arg = arguments[at];
+    if (arg.empty() || arg[0] != '-' || arg == "-") break;
+    if (arg == "--") {
+      arguments.erase(arguments.begin() + static_cast<ptrdiff_t>(at));
+      break;
+    }
+    if (!flags->contains(arg) && arg.find('=') == std::string::npos) ++at;  // And its value.
+  }
+  if (at >= arguments.size()) return {};
+  auto begin = arguments.begin() + static_cast<ptrdiff_t>(at);
+  std::vector<std::string> out(begin, arguments.end());
+  arguments.erase(begin, arguments.end());
+  return out;
+}
+
+std::string DefaultRoot() {
+  const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
+  if (geteuid() != 0 && runtime_dir != nullptr && runtime_dir[0] == '/') {
+    return std::string(runtime_dir) + "/caisson";
+  }
+  return "/run/caisson";
+}
+
+}  // namespace
+
+std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& error) {
+  try {
+    App app{"An OCI runtime whose containers run on a kernel of their own, in user space.", "runsc"};
+    std::string log_format = "text";
+    std::string overlay = "none";
+    std::string rootless = "auto";
+    std::string host_uds = "none";
+    std::string ignored;
+    bool unused = false;
+    bool version = false;
+    AddGlobals(app, out, log_format, overlay, rootless, host_uds, ignored);
+    app.add_flag("-v,--version", version, "Print the version");
+    AddLifecycle(app, out, unused);
+    AddExec(app, out, unused, ignored);
+    AddInformation(app, out, unused);
+    AddUpdate(app, out, ignored);
+    AddCheckpoint(app, out);
+    app.require_subcommand(0, 1);
+    std::vector<std::string> arguments = Normalize(argc, argv);
+    out.positional = TakeGuestArguments(arguments);
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+    try {
+      app.parse(reversed);
+    } catch (const CLI::ParseError& e) {
+      if (e.get_exit_code() == 0) return app.exit(e);
+      error = e.what();
+      return 1;
+    }
+    if (version) {
+      std::cout << VersionText();
+      return 0;
+    }
+    if (app.get_subcommands().empty()) {
+      std::cout << app.help();
+      return 0;
+    }
+    App* command = app.get_subcommands().front();
+    out.command = command->get_name();
+    out.log_json = log_format == "json";
+    out.options.json_log = out.log_json;
+    out.options.rootless = IsTrue(rootless) || (rootless.empty()) ||
+                           (rootless == "auto" && geteuid() != 0);
+    out.options.host_uds |= host_uds == "open";
+    out.options.overlay = overlay == "none"          ? oci::Overlay::kNone
+                          : overlay == "root:memory" ? oci::Overlay::kRoot
+                                                     : oci::Overlay::kAll;
+    if (out.options.root.empty()) out.options.root = DefaultRoot();
+    return std::nullopt;
+  } catch (const std::exception& e) {
+    error = e.what();
+    return 1;
+  }
+}
+
+std::string FindGlobal(int argc, char** argv, const std::string& name) {
+  std::vector<std::string> arguments = Normalize(argc, argv);
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& arg = arguments[i];
+    if (arg == name) return i + 1 < arguments.size() ? arguments[i + 1] : "";
+    if (arg.rfind(name + "=", 0) == 0) return arg.substr(name.size() + 1);
+    // The command ends the global options: a bare word that is no option's value.
+    bool may_be_value = i > 0 && arguments[i - 1][0] == '-' &&
+                        arguments[i - 1].find('=') == std::string::npos;
+    if (!arg.empty() && arg[0] != '-' && !may_be_value) return "";
+  }
+  return "";
+}
+
+std::optional<int64_t> ParseDuration(const std::string& text) {
+  double total_ms = 0;
+  size_t at = 0;
+  while (at < text.size()) {
+    char* end = nullptr;
+    double value = strtod(text.c_str() + at, &end);
+    size_t next = static_cast<size_t>(end - text.c_str());
+    if (next == at || value < 0 || value > 1e9) return std::nullopt;
+    size_t unit_end = text.find_first_of("0123456789.", next);
+    std::string unit = text.substr(next, unit_end == std::string::npos ? unit_end : unit_end - next);
+    double scale = unit == "h" ? 3.6e6 : unit == "m" ? 6e4 : unit == "s" ? 1e3 : unit == "ms" ? 1 : 0;
+    if (scale == 0) return std::nullopt;
+    total_ms += value * scale;
+    at = unit_end == std::string::npos ? text.size() : unit_end;
+  }
+  if (text.empty()) return std::nullopt;
+  return static_cast<int64_t>(total_ms);
+}
+
+}  // namespace caisson::cmd

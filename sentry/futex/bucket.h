@@ -1,0 +1,104 @@
+// Waiters and the buckets they queue in; for the sources of this folder.
+#ifndef CAISSON_SENTRY_FUTEX_BUCKET_H_
+#define CAISSON_SENTRY_FUTEX_BUCKET_H_
+
+#include <atomic>
+#include <optional>
+
+#include "base/mutex.h"
+#include "sentry/futex/futex.h"
+
+namespace caisson::futex {
+
+// How often a word that is gone again under the lock is faulted in once more.
+inline constexpr int kMaxFaultTries = 16;
+// How often an exchange of a word that its guest keeps changing is tried. Then EAGAIN: nobody else
+// waits for the bucket because of that guest.
+inline constexpr int kMaxExchangeTries = 2000;
+inline constexpr size_t kBuckets = 256;
+
+// On the stack of a sleeping caller. All fields but `bucket` are guarded by the lock of the bucket
+// that it is or was last in.
+struct Waiter {
+  Waiter(vfs::CallContext& ctx_in, mm::MemoryManager& mm_in, GuestAddr addr_in)
+      : ctx(&ctx_in), mm(&mm_in), addr(addr_in) {}
+
+  vfs::CallContext* ctx;
+  mm::MemoryManager* mm;  // Of the sleeper: lives as long as it sleeps.
+  GuestAddr addr;
+  mm::MemoryManager::FutexKey key;
+  uint32_t bitset = ~0u;
+  bool woken = false;
+  std::atomic<Bucket*> bucket{nullptr};  // Changed by requeue under both locks; acquire, release.
+  Waiter* prev = nullptr;
+  Waiter* next = nullptr;
+
+  // Waits for a PI lock that the task `owner_id` holds.
+  bool pi = false;
+  int32_t tid = 0;
+  uint64_t id = 0;
+  uint64_t owner_id = 0;
+  std::optional<Errno> error;  // Woken without the lock.
+  // Waits to be moved to that PI futex (FUTEX_WAIT_REQUEUE_PI).
+  std::optional<mm::MemoryManager::FutexKey> target;
+  GuestAddr target_addr;
+};
+
+struct alignas(64) Bucket {
+  Mutex mu;
+  Waiter* head ABSL_GUARDED_BY(mu) = nullptr;
+  Waiter* tail ABSL_GUARDED_BY(mu) = nullptr;
+  // Sequentially consistent: a waiter counts itself before it reads the word, a waker has changed
+  // the word before it reads the count.
+  std::atomic<int> count{0};
+
+  void Append(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    w.prev = tail;
+    w.next = nullptr;
+    (tail != nullptr ? tail->next : head) = &w;
+    tail = &w;
+    w.bucket.store(this, std::memory_order_release);
+    count.fetch_add(1);
+  }
+  void Remove(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    (w.prev != nullptr ? w.prev->next : head) = w.next;
+    (w.next != nullptr ? w.next->prev : tail) = w.prev;
+    w.prev = w.next = nullptr;
+    count.fetch_sub(1);
+  }
+  // Takes `w` off and lets its caller go on. Its stack may be gone once the lock is dropped.
+  void WakeUp(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    Remove(w);
+    w.woken = true;
+    w.ctx->Wake();
+  }
+  Waiter* First(const mm::MemoryManager::FutexKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    for (Waiter* w = head; w != nullptr; w = w->next) {
+      if (w->key == key) return w;
+    }
+    return nullptr;
+  }
+};
+
+// Locks one or two buckets in address order.
+class ABSL_SCOPED_LOCKABLE TwoBuckets {
+ public:
+  TwoBuckets(Bucket& a, Bucket& b) ABSL_EXCLUSIVE_LOCK_FUNCTION(a.mu, b.mu)
+      ABSL_NO_THREAD_SAFETY_ANALYSIS  // The order and the equal case are beyond the analysis.
+      : low_(&a < &b ? a : b), high_(&a < &b ? b : a) {
+    low_.mu.Lock();
+    if (&low_ != &high_) high_.mu.Lock();
+  }
+  ~TwoBuckets() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (&low_ != &high_) high_.mu.Unlock();
+    low_.mu.Unlock();
+  }
+
+ private:
+  Bucket& low_;
+  Bucket& high_;
+};
+
+}  // namespace caisson::futex
+
+#endif  // CAISSON_SENTRY_FUTEX_BUCKET_H_

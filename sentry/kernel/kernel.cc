@@ -1,0 +1,251 @@
+#include "sentry/kernel/kernel.h"
+
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/cleanup/cleanup.h"
+#include "base/log.h"
+#include "netstack/unix/unix_namespace.h"
+#include "sentry/ipc/ipc_namespace.h"
+#include "sentry/kernel/container.h"
+#include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/version.h"
+#include "sentry/loader/loader.h"
+#include "vfs/anon/anon_inode.h"
+#include "vfs/operations.h"
+
+namespace caisson::kernel {
+namespace {
+
+KernelConfig WithDefaults(KernelConfig config) {
+  if (config.cpu_count == 0) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    config.cpu_count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  }
+  return config;
+}
+
+// A context for work of the kernel itself on behalf of a process that does not exist yet.
+class BootContext final : public vfs::CallContext {
+ public:
+  explicit BootContext(const Kernel::ProcessArgs& args) : args_(args) {}
+  const auth::Credentials& creds() const override { return *args_.creds; }
+  vfs::VfsPath root() const override { return args_.fs->root(); }
+  vfs::VfsPath cwd() const override { return args_.fs->cwd(); }
+  vfs::MountNamespace& mount_namespace() const override { return *args_.namespaces->mount; }
+  vfs::FileMode umask() const override { return args_.fs->umask(); }
+  uint64_t file_size_limit() const override { return kRlimInfinity; }
+  int32_t tgid() const override { return 0; }
+  int32_t tid() const override { return 0; }
+  Result<void> Block(int64_t) override { return Errno::kERESTARTSYS; }
+  void Wake() override {}
+  void SendSignal(int, bool) override {}
+  Result<void> CopyInBytes(GuestAddr, absl::Span<char>) override { return Errno::kEFAULT; }
+  Result<void> CopyOutBytes(GuestAddr, absl::Span<const char>) override { return Errno::kEFAULT; }
+
+ private:
+  const Kernel::ProcessArgs& args_;
+};
+
+}  // namespace
+
+Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& dispatcher,
+               KernelConfig config)
+    : platform_(std::move(platform)),
+      dispatcher_(dispatcher),
+      config_(WithDefaults(config)),
+      boot_time_(time::BoottimeNow()),
+      boot_realtime_(time::RealtimeNow()),
+      root_user_ns_(MakeRef<auth::UserNamespace>()),
+      root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)),
+      anon_inode_(MakeRef<vfs::AnonFileSystem>()->root()) {}
+
+Kernel::~Kernel() {
+  // Ended tasks' host threads are on their last instructions.
+  while (task_count_.load(std::memory_order_acquire) != 0) usleep(100);
+}
+
+Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
+  BootContext ctx(args);
+  RefPtr<vfs::FileDescription> file = TRY(vfs::OpenForExec(ctx, ctx.cwd(), args.path, {}));
+  std::vector<RefPtr<vfs::FileDescription>> denied{file};
+  absl::Cleanup allow = [&denied] {
+    for (const auto& f : denied) f->inode()->AllowWrites();
+  };
+  loader::LoadArgs load;
+  load.file = file;
+  load.path = args.path;
+  load.argv = args.argv;
+  load.envp = args.envp;
+  load.stack_limit = args.limits.soft(kRlimitStack);
+  load.personality = args.personality;
+  load.hwcap = config_.hwcap;
+  load.hwcap2 = config_.hwcap2;
+  const auth::Credentials& c = *args.creds;
+  load.uid = c.user_ns->FromKernelUid(c.ruid);
+  load.euid = c.user_ns->FromKernelUid(c.euid);
+  load.gid = c.user_ns->FromKernelGid(c.rgid);
+  load.egid = c.user_ns->FromKernelGid(c.egid);
+  load.open = [&ctx, &denied](const std::string& path) -> Result<RefPtr<vfs::FileDescription>> {
+    auto opened = vfs::OpenForExec(ctx, ctx.cwd(), path, {});
+    if (opened.ok()) denied.push_back(*opened);
+    return opened;
+  };
+  loader::Program program = TRY(loader::Resolve(ctx, load));
+  loader::LoadedImage image = TRY(loader::LoadImage(ctx, *platform_, load, program));
+
+  if (!args.container->AddTask()) return Errno::kEAGAIN;
+  absl::Cleanup uncount = [&args] { args.container->RemoveTask(); };
+  RefPtr<Pid> pid = TRY(Pid::New(args.pid_ns, {}));
+  auto group = MakeRef<ThreadGroup>(*this, pid, MakeRef<SignalActions>(), args.limits);
+  platform::Registers regs{};
+  regs.rip = image.entry.value;
+  regs.rsp = image.stack_pointer.value;
+  regs.cs = 0x33;
+  regs.ss = 0x2b;
+  regs.eflags = 0x200;
+  regs.orig_rax = ~uint64_t{0};
+  auto task = MakeRef<Task>(Task::Init{.kernel = this, .group = group, .pid = pid, .mm = image.mm,
+                                       .fd_table = args.fd_table, .fs = args.fs,
+                                       .creds = args.creds, .namespaces = args.namespaces,
+                                       .container = args.container,
+                                       .context = platform_->NewContext(), .regs = regs,
+                                       .comm = image.comm});
+  task->personality = args.personality;
+  task->no_new_privs = args.no_new_privs;
+  task->seccomp = args.seccomp;
+  task->seccomp_mode = args.seccomp ? 2 : 0;
+  task->nice = args.nice;
+
+  MutexLock lock(tasks_mu_);
+  if (args.pid_ns->dead) return Errno::kESRCH;
+  MutexLock signal_lock(group->signal_mu);
+  group->leader = task.get();
+  group->tasks.push_back(task);
+  group->live_tasks = 1;
+  group->exit_signal = 0;
+  pid->group = group.get();
+  pid->task = task.get();
+  if (args.pid_ns->init == nullptr) {
+    args.pid_ns->init = group.get();
+    group->unkillable = true;
+  }
+  auto session = MakeRef<Session>(pid);
+  session->leader = group.get();
+  group->process_group = MakeRef<ProcessGroup>(pid, session);
+  group->process_group->members.push_back(group.get());
+  std::move(uncount).Cancel();
+  return task;
+}
+
+std::vector<RefPtr<ThreadGroup>> Kernel::ThreadGroups() {
+  std::vector<RefPtr<Pid>> pids = root_pid_ns_->All();  // Outlives the lock: ends of ids take others.
+  MutexLock lock(tasks_mu_);
+  std::vector<RefPtr<ThreadGroup>> groups;
+  for (const RefPtr<Pid>& p : pids)
+    if (p->group != nullptr) groups.emplace_back(p->group);
+  return groups;
+}
+
+RefPtr<ThreadGroup> Kernel::FindThreadGroup(const PidNamespace& ns, int32_t tgid) {
+  RefPtr<Pid> pid = ns.Find(tgid);
+  if (!pid) return nullptr;
+  MutexLock lock(tasks_mu_);
+  return RefPtr<ThreadGroup>(pid->group);
+}
+
+RefPtr<Task> Kernel::FindTask(const PidNamespace& ns, int32_t tid) {
+  RefPtr<Pid> pid = ns.Find(tid);
+  if (!pid) return nullptr;
+  MutexLock lock(tasks_mu_);
+  return RefPtr<Task>(pid->task);
+}
+
+Result<bool> Kernel::MayFork(Task& task) {
+  uint64_t limit = task.group().limits().soft(kRlimitNproc);
+  if (limit == kRlimInfinity) return true;
+  const auth::Credentials& creds = task.creds();
+  if (creds.ruid == 0 || creds.HasCapability(auth::Capability::kSysResource) ||
+      creds.HasCapability(auth::Capability::kSysAdmin))
+    return true;
+  uint64_t count = 0;
+  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
+    MutexLock lock(tasks_mu_);
+    for (const RefPtr<Task>& t : g->tasks) count += t->creds_ref()->ruid == creds.ruid;
+  }
+  return count < limit;
+}
+
+void Kernel::Pause() {
+  paused_.store(true, std::memory_order_seq_cst);
+  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
+    MutexLock lock(tasks_mu_);
+    MutexLock signal_lock(g->signal_mu);
+    for (const RefPtr<Task>& t : g->tasks) t->SignalWake(false);
+  }
+}
+
+void Kernel::Resume() {
+  paused_.store(false, std::memory_order_seq_cst);
+  resume_queue_.Notify(kEventIn);
+}
+
+void Kernel::OnExit(ThreadGroup& group, std::function<void(int32_t)> callback) {
+  int32_t status = 0;
+  {
+    MutexLock lock(tasks_mu_);
+    if (!group.zombie) {
+      exit_callbacks_[&group].push_back(std::move(callback));
+      return;
+    }
+    status = group.wait_status;
+  }
+  callback(status);
+}
+
+std::string Kernel::KernelLog() const {
+  return absl::StrCat("<5>[    0.000000] Linux version ", kKernelRelease, " ", kKernelVersion,
+                      "\n<6>[    0.000000] Caisson: an application kernel in user space, platform ",
+                      std::string(platform_->name()), "\n<6>[    0.000000] smp: ", config_.cpu_count,
+                      " CPUs, memory ", config_.total_memory >> 10, "K\n<6>[    0.000001] Run /sbin/init as init process\n");
+}
+
+Kernel::MemoryInfo Kernel::GetMemoryInfo(const Container& container) {
+  MemoryInfo info;
+  info.total = config_.total_memory;
+  if (uint64_t limit = container.memory_limit(); limit != 0 && limit < info.total) info.total = limit;
+  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
+    RefPtr<mm::MemoryManager> mm;
+    {
+      MutexLock lock(tasks_mu_);
+      if (g->leader == nullptr) continue;
+      mm = g->leader->mm_ref();
+    }
+    if (!mm) continue;
+    auto usage = mm->address_space().GetUsage();
+    info.used += usage.resident > usage.shared ? usage.resident - usage.shared : 0;
+    info.shared += usage.shared;
+  }
+  info.used = std::min(info.used + info.shared, info.total);
+  info.free = info.total - info.used;
+  info.available = info.free;
+  return info;
+}
+
+void Kernel::NoteUnsupported(const std::string& what) {
+  MutexLock lock(unsupported_mu_);
+  constexpr size_t kMaxKinds = 4096;  // The text can be of the guest's making.
+  if (unsupported_.size() >= kMaxKinds && !unsupported_.contains(what)) return;
+  if (++unsupported_[what] == 1) LOG_WARNING("unsupported: ", what);
+}
+
+std::map<std::string, uint64_t> Kernel::Unsupported() const {
+  MutexLock lock(unsupported_mu_);
+  return unsupported_;
+}
+
+}  // namespace caisson::kernel

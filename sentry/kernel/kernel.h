@@ -1,0 +1,184 @@
+// The kernel of one sandbox: everything hangs off this object.
+#ifndef CAISSON_SENTRY_KERNEL_KERNEL_H_
+#define CAISSON_SENTRY_KERNEL_KERNEL_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "auth/user_namespace.h"
+#include "base/mutex.h"
+#include "platform/platform.h"
+#include "sentry/futex/futex.h"
+#include "sentry/kernel/filesystems.h"
+#include "sentry/kernel/pid.h"
+#include "sentry/kernel/task.h"
+#include "sentry/kernel/thread_group.h"
+#include "time/clock.h"
+#include "vfs/file_description.h"
+#include "vfs/pipe/pipe_file.h"
+#include "vfs/tmpfs/memfd.h"
+
+namespace caisson::kernel {
+
+class Container;
+
+// Answers system calls; implemented by syscalls/, handed to the run loop.
+class SyscallDispatcher {
+ public:
+  virtual ~SyscallDispatcher() = default;
+  virtual SyscallResult Dispatch(Task& task, int number) = 0;
+};
+
+struct KernelConfig {
+  uint32_t cpu_count = 0;          // CPUs that the guest sees; 0: the host's.
+  uint64_t total_memory = 0;       // Bytes.
+  uint64_t hwcap = 0, hwcap2 = 0;
+};
+
+// Thread-safe. Lock order: tasks lock, then a thread group's signal lock, then Task::mu_.
+class Kernel {
+ public:
+  Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& dispatcher,
+         KernelConfig config);
+  // After every task has ended.
+  ~Kernel();
+
+  platform::Platform& platform() { return *platform_; }
+  time::TimerService& timers() { return timers_; }
+  futex::FutexManager& futexes() { return futexes_; }
+  SyscallDispatcher& dispatcher() { return dispatcher_; }
+  const KernelConfig& config() const { return config_; }
+  const RefPtr<auth::UserNamespace>& root_user_ns() const { return root_user_ns_; }
+  const RefPtr<PidNamespace>& root_pid_ns() const { return root_pid_ns_; }
+  // The inode of epoll, eventfd, timerfd, signalfd and their like.
+  const RefPtr<vfs::Inode>& anon_inode() const { return anon_inode_; }
+  // Registered at boot, before the first task.
+  FileSystemTypes& file_system_types() { return file_system_types_; }
+  vfs::PipeFactory& pipes() { return pipes_; }
+  vfs::tmpfs::AnonymousFiles& anonymous_files() { return anonymous_files_; }
+  int64_t boot_time() const { return boot_time_; }            // CLOCK_BOOTTIME at start, ns.
+  int64_t boot_realtime() const { return boot_realtime_; }  // CLOCK_REALTIME at start, ns.
+
+  // Guards the tree of thread groups, sessions, process groups and exit states.
+  Mutex& tasks_mu() ABSL_LOCK_RETURNED(tasks_mu_) { return tasks_mu_; }
+
+  // A new process without a parent: the first of a container, or one that `exec` starts.
+  struct ProcessArgs {
+    RefPtr<Container> container;
+    RefPtr<const auth::Credentials> creds;
+    RefPtr<FdTable> fd_table;
+    RefPtr<FsContext> fs;
+    RefPtr<NamespaceSet> namespaces;
+    RefPtr<PidNamespace> pid_ns;
+    Rlimits limits;
+    std::string path;
+    std::vector<std::string> argv, envp;
+    uint32_t personality = 0;
+    bool no_new_privs = false;
+    RefPtr<SeccompFilter> seccomp;
+    int nice = 0;
+    bool leads_session = true;
+  };
+  // The task does not run before Start(). Errors: execve(2)'s.
+  Result<RefPtr<Task>> NewProcess(ProcessArgs args);
+
+  // All thread groups alive or zombie, by global pid order.
+  std::vector<RefPtr<ThreadGroup>> ThreadGroups();
+  uint64_t task_count() const { return task_count_.load(std::memory_order_relaxed); }
+  uint64_t total_forks() const { return total_forks_.load(std::memory_order_relaxed); }
+
+  // kill(2) to groups of processes. Permission is the caller's to check with `allowed`.
+  RefPtr<ThreadGroup> FindThreadGroup(const PidNamespace& ns, int32_t tgid);
+  RefPtr<Task> FindTask(const PidNamespace& ns, int32_t tid);
+
+  // Whether no member of the group has a parent in its session but outside the group (POSIX):
+  // nobody could continue it after a stop. Takes the tasks lock.
+  bool IsOrphanedProcessGroup(ThreadGroup& member);
+  bool IsOrphanedLocked(const ProcessGroup& group, const ThreadGroup* without) const;
+
+  // Takes a zombie out of the tree: its number is free again. Tasks lock.
+  void ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
+  // RLIMIT_NPROC: whether the task's user may have one more process.
+  Result<bool> MayFork(Task& task);
+
+  // Sessions and process groups (setsid(2), setpgid(2)).
+  Result<int32_t> Setsid(Task& task);
+  Result<void> Setpgid(Task& task, int32_t pid, int32_t pgid);
+  // Gives up the controlling terminal of a session: SIGHUP and SIGCONT to its foreground group.
+  void DisassociateTtyLocked(Session& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
+
+  // wait4(2), waitid(2).
+  struct WaitArgs {
+    enum class Who { kAny, kPid, kProcessGroup } who = Who::kAny;
+    RefPtr<Pid> pid;        // kPid, kProcessGroup (null: no such process).
+    uint32_t options = 0;   // W*.
+  };
+  struct WaitResult {
+    int32_t pid = 0;        // In the waiter's namespace; 0 with WNOHANG.
+    uint32_t uid = 0;       // Kernel id.
+    int code = 0;           // CLD_*.
+    int32_t status = 0;     // As wait(2).
+    Usage usage;
+  };
+  // Errors: ECHILD; EAGAIN where nothing has happened yet (or WaitResult.pid 0 with WNOHANG).
+  Result<WaitResult> TryWait(Task& task, const WaitArgs& args);
+
+  // Runs once when the group ends (any thread; at once if it has): the control server's wait.
+  void OnExit(ThreadGroup& group, std::function<void(int32_t wait_status)> callback);
+
+  // Freezes all tasks at their next entry into the run loop, and lets them go again (pause).
+  void Pause();
+  void Resume();
+  bool paused() const { return paused_.load(std::memory_order_acquire); }
+  WaitQueue& resume_queue() { return resume_queue_; }
+
+  // What syslog(2) and dmesg show.
+  std::string KernelLog() const;
+  // Memory as /proc/meminfo and sysinfo(2) show it to a container, bytes.
+  struct MemoryInfo {
+    uint64_t total = 0, free = 0, available = 0, used = 0, shared = 0, cached = 0;
+  };
+  MemoryInfo GetMemoryInfo(const Container& container);
+
+  // An unsupported call, option or ioctl: logged once, counted.
+  void NoteUnsupported(const std::string& what);
+  std::map<std::string, uint64_t> Unsupported() const;
+
+ private:
+  friend class Task;
+  friend class ThreadGroup;
+  void ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
+  void NotifyParentOfExitLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
+  std::unique_ptr<platform::Platform> platform_;
+  SyscallDispatcher& dispatcher_;
+  const KernelConfig config_;
+  const int64_t boot_time_;
+  const int64_t boot_realtime_;
+  time::TimerService timers_;
+  futex::FutexManager futexes_;
+  RefPtr<auth::UserNamespace> root_user_ns_;
+  RefPtr<PidNamespace> root_pid_ns_;
+  FileSystemTypes file_system_types_;
+  vfs::PipeFactory pipes_;
+  vfs::tmpfs::AnonymousFiles anonymous_files_;
+  const RefPtr<vfs::Inode> anon_inode_;
+  Mutex tasks_mu_;
+  std::map<const ThreadGroup*, std::vector<std::function<void(int32_t)>>> exit_callbacks_
+      ABSL_GUARDED_BY(tasks_mu_);
+  std::atomic<uint64_t> task_count_{0};   // Tasks with a host thread.
+  std::atomic<uint64_t> total_forks_{0};
+  std::atomic<bool> paused_{false};
+  WaitQueue resume_queue_;
+  mutable Mutex unsupported_mu_;
+  std::map<std::string, uint64_t> unsupported_ ABSL_GUARDED_BY(unsupported_mu_);
+};
+
+}  // namespace caisson::kernel
+
+#endif  // CAISSON_SENTRY_KERNEL_KERNEL_H_

@@ -1,0 +1,210 @@
+// The life of a task's host thread: guest code, its events, its signals.
+#include <signal.h>
+
+#include "base/log.h"
+#include "sentry/kernel/container.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr int kSysRestartSyscall = 219;
+constexpr uint64_t kVsyscallStart = 0xffffffffff600000;
+constexpr uint64_t kVsyscallEnd = kVsyscallStart + kPageSize;
+constexpr size_t kHostStackSize = 256 << 10;
+constexpr uint64_t kSyscallInstructionLength = 2;
+
+}  // namespace
+
+Result<void> Task::Start() {
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, kHostStackSize);
+  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  IncRef();  // The thread's; ThreadMain drops it.
+  kernel_.task_count_.fetch_add(1, std::memory_order_relaxed);
+  // Signals of the sentry process are the main thread's: none reaches a task's thread.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  int error = pthread_create(&thread_, &attr, &Task::ThreadMain, this);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  pthread_attr_destroy(&attr);
+  if (error != 0) {
+    kernel_.task_count_.fetch_sub(1, std::memory_order_relaxed);
+    DecRef();
+    return Errno::kEAGAIN;
+  }
+  return {};
+}
+
+void* Task::ThreadMain(void* self) {
+  RefPtr<Task> task = RefPtr<Task>::Adopt(static_cast<Task*>(self));
+  task->thread_ = pthread_self();
+  task->started_.store(true, std::memory_order_release);
+  Kernel& kernel = task->kernel_;
+  task->Run();
+  task.reset();
+  kernel.task_count_.fetch_sub(1, std::memory_order_release);  // ~Kernel waits for this.
+  return nullptr;
+}
+
+void Task::Run() {
+  for (;;) {
+    if ((interrupt_.load(std::memory_order_acquire) || exiting_ ||
+         kernel_.paused_.load(std::memory_order_acquire)) &&
+        !HandlePendingWork())
+      break;
+    phase_.store(Phase::kGuest, std::memory_order_seq_cst);
+    // A signal sent before the store above would not have interrupted the context.
+    if (interrupt_.load(std::memory_order_seq_cst)) {
+      phase_.store(Phase::kKernel, std::memory_order_seq_cst);
+      continue;
+    }
+    platform::Event event = context_->Switch(mm_->address_space(), regs_);
+    phase_.store(Phase::kKernel, std::memory_order_seq_cst);
+    switch (event.kind) {
+      case platform::Event::Kind::kSyscall:
+        HandleSyscall();
+        break;
+      case platform::Event::Kind::kFault:
+      case platform::Event::Kind::kException:
+        HandleFault(event);
+        break;
+      case platform::Event::Kind::kInterrupted:
+        break;
+      case platform::Event::Kind::kKilled:
+        // The host's OOM killer took the address space: to the guest it looks the same.
+        group_->Kill(signal::kSIGKILL);
+        break;
+    }
+  }
+  ExitTask();
+}
+
+void Task::HandleSyscall() {
+  int number = static_cast<int>(regs_.orig_rax);
+  current_syscall_.store(number, std::memory_order_relaxed);
+  registers_replaced_ = false;
+  in_syscall_ = true;
+  restart_code_ = Errno{0};
+  SyscallResult result = kernel_.dispatcher().Dispatch(*this, number);
+  current_syscall_.store(-1, std::memory_order_relaxed);
+  if (registers_replaced_) {
+    in_syscall_ = false;
+    return;
+  }
+  ApplySyscallResult(result);
+}
+
+void Task::ApplySyscallResult(const SyscallResult& result) {
+  if (result.ok()) {
+    regs_.rax = static_cast<uint64_t>(result.value());
+    in_syscall_ = false;
+  } else {
+    Errno e = result.error();
+    regs_.rax = static_cast<uint64_t>(-static_cast<int64_t>(e));
+    if (static_cast<int>(e) >= 512) {
+      restart_code_ = e;
+      // Something must turn the code into EINTR or a restart before the guest sees it.
+      interrupt_.store(true, std::memory_order_release);
+    } else {
+      in_syscall_ = false;
+    }
+  }
+  // What the instruction itself does to these two registers.
+  regs_.rcx = regs_.rip;
+  regs_.r11 = regs_.eflags;
+}
+
+void Task::RestartSyscallIfNeeded(const signal::Action* handler) {
+  Errno code = restart_code_;
+  if (!in_syscall_ || code == Errno{0}) return;
+  in_syscall_ = false;
+  restart_code_ = Errno{0};
+  bool restart = true;
+  if (handler != nullptr) {
+    restart = code == Errno::kERESTARTNOINTR ||
+              (code == Errno::kERESTARTSYS && (handler->flags & signal::kSaRestart) != 0);
+  }
+  if (!restart) {
+    regs_.rax = static_cast<uint64_t>(-static_cast<int64_t>(Errno::kEINTR));
+    return;
+  }
+  regs_.rip -= kSyscallInstructionLength;
+  regs_.rax = code == Errno::kERESTART_RESTARTBLOCK ? kSysRestartSyscall : regs_.orig_rax;
+}
+
+void Task::HandleFault(const platform::Event& event) {
+  if (EmulateVsyscall(event)) return;
+  regs_.orig_rax = ~uint64_t{0};
+  int signo = event.signo;
+  int code = event.code;
+  if (event.kind == platform::Event::Kind::kFault) {
+    auto fault = mm_->HandleFault(event, group_->limits().soft(kRlimitStack));
+    if (fault.repaired) return;
+    signo = fault.signo;
+    code = fault.code;
+  }
+  signal::Info info(signo, code);
+  info.fault.address = event.address;
+  fault_trap_ = event.trap_number;
+  fault_error_ = event.error_code;
+  fault_cr2_ = event.kind == platform::Event::Kind::kFault ? event.address : 0;
+  ForceSignal(info);
+}
+
+// Calls to the vsyscall page (gettimeofday, time, getcpu of old programs) fault under every
+// platform: the page is not the guest's. Emulated as Linux does with vsyscall=emulate.
+bool Task::EmulateVsyscall(const platform::Event& event) {
+  if (regs_.rip < kVsyscallStart || regs_.rip >= kVsyscallEnd) return false;
+  int number;
+  switch (regs_.rip - kVsyscallStart) {
+    case 0: number = 96; break;        // gettimeofday
+    case 0x400: number = 201; break;   // time
+    case 0x800: number = 309; break;   // getcpu
+    default: return false;
+  }
+  Result<uint64_t> caller = Read<uint64_t>(GuestAddr(regs_.rsp));
+  if (!caller.ok()) return false;
+  regs_.orig_rax = number;
+  regs_.rax = number;
+  SyscallResult result = kernel_.dispatcher().Dispatch(*this, number);
+  regs_.rax = result.ok() ? static_cast<uint64_t>(result.value())
+                          : static_cast<uint64_t>(-static_cast<int64_t>(result.error()));
+  regs_.rip = caller.value();
+  regs_.rsp += 8;
+  regs_.orig_rax = ~uint64_t{0};
+  return true;
+}
+
+bool Task::HandlePendingWork() {
+  user_ns_.store(context_->GuestCpuTime(), std::memory_order_relaxed);
+  if (kernel_.paused_.load(std::memory_order_acquire)) {
+    vfs::ContextWaiter waiter(*this);
+    kernel_.resume_queue().Add(waiter, kEventIn);
+    while (kernel_.paused() && BlockKillable(time::kNever).ok()) {
+    }
+    kernel_.resume_queue().Remove(waiter);
+  }
+  while (!exiting_) {
+    StopIfRequested();
+    if (exiting_ || IsKilled()) break;
+    if (!DeliverOne()) break;
+  }
+  if (IsKilled() && !exiting_) {
+    MutexLock lock(group_->signal_mu);
+    exiting_ = true;
+    exit_status_ = group_->group_exiting ? group_->group_exit_status : signal::kSIGKILL;
+  }
+  if (exiting_) return false;
+  // No handler ran: the call is restarted, and a temporary mask ends.
+  RestartSyscallIfNeeded(nullptr);
+  RestoreMask();
+  MutexLock lock(group_->signal_mu);
+  RecalcInterruptLocked();
+  return true;
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,93 @@
+// setsid(2), setpgid(2), orphaned process groups, and the loss of a controlling terminal.
+#include "sentry/kernel/session.h"
+
+#include <algorithm>
+
+#include "sentry/kernel/kernel.h"
+
+namespace caisson::kernel {
+
+bool Kernel::IsOrphanedLocked(const ProcessGroup& pg, const ThreadGroup* without) const {
+  for (ThreadGroup* member : pg.members) {
+    if (member == without || member->zombie || member->parent == nullptr) continue;
+    const RefPtr<ProcessGroup>& parent_pg = member->parent->process_group;
+    // A parent that is the namespace's init does not count (Linux will_become_orphaned_pgrp()).
+    if (parent_pg && parent_pg.get() != &pg && parent_pg->session().get() == pg.session().get() &&
+        member->parent->pid().ns().init != member->parent)
+      return false;
+  }
+  return true;
+}
+
+bool Kernel::IsOrphanedProcessGroup(ThreadGroup& member) {
+  MutexLock lock(tasks_mu_);
+  return !member.process_group || IsOrphanedLocked(*member.process_group, nullptr);
+}
+
+Result<int32_t> Kernel::Setsid(Task& task) {
+  RefPtr<ProcessGroup> old;  // Released after the lock.
+  ThreadGroup& group = task.group();
+  MutexLock lock(tasks_mu_);
+  if (group.pid().process_group != nullptr) return Errno::kEPERM;
+  auto session = MakeRef<Session>(group.pid_ref());
+  session->leader = &group;
+  auto pg = MakeRef<ProcessGroup>(group.pid_ref(), session);
+  old = std::move(group.process_group);
+  auto& members = old->members;
+  members.erase(std::remove(members.begin(), members.end(), &group), members.end());
+  pg->members.push_back(&group);
+  group.process_group = std::move(pg);
+  return group.pid().NumberIn(task.pid_namespace());
+}
+
+Result<void> Kernel::Setpgid(Task& task, int32_t pid, int32_t pgid) {
+  PidNamespace& ns = task.pid_namespace();
+  RefPtr<Pid> target_pid = pid == 0 ? task.group().pid_ref() : ns.Find(pid);
+  RefPtr<Pid> pg_pid = pgid == 0 ? target_pid : ns.Find(pgid);
+  if (pgid < 0) return Errno::kEINVAL;
+  RefPtr<ProcessGroup> old;
+  MutexLock lock(tasks_mu_);
+  ThreadGroup* group = target_pid ? target_pid->group : nullptr;
+  if (group == nullptr || group->zombie) return Errno::kESRCH;
+  ThreadGroup& self = task.group();
+  if (group != &self) {
+    if (group->parent != &self) return Errno::kESRCH;
+    if (group->process_group->session().get() != self.process_group->session().get())
+      return Errno::kEPERM;
+    if (group->did_exec) return Errno::kEACCES;
+  }
+  Session* session = group->process_group->session().get();
+  if (session->leader == group) return Errno::kEPERM;
+  if (!pg_pid) return Errno::kEPERM;
+  RefPtr<ProcessGroup> wanted;
+  if (pg_pid->process_group != nullptr) {
+    wanted = RefPtr<ProcessGroup>(pg_pid->process_group);
+    if (wanted->session().get() != session) return Errno::kEPERM;
+  } else if (pg_pid.get() == &group->pid()) {
+    wanted = MakeRef<ProcessGroup>(pg_pid, group->process_group->session());
+  } else {
+    return Errno::kEPERM;
+  }
+  if (wanted == group->process_group) return {};
+  old = std::move(group->process_group);
+  auto& members = old->members;
+  members.erase(std::remove(members.begin(), members.end(), group), members.end());
+  wanted->members.push_back(group);
+  group->process_group = std::move(wanted);
+  return {};
+}
+
+void Kernel::DisassociateTtyLocked(Session& session) {
+  if (session.controlling_tty == nullptr) return;
+  if (session.foreground && session.foreground->process_group != nullptr) {
+    for (ThreadGroup* member : session.foreground->process_group->members) {
+      member->SendSignal(signal::Info(signal::kSIGHUP));
+      member->SendSignal(signal::Info(signal::kSIGCONT));
+    }
+  }
+  session.controlling_tty = nullptr;
+  session.tty_inode = nullptr;
+  session.foreground = nullptr;
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,232 @@
+#include "sentry/kernel/task.h"
+
+#include <algorithm>
+
+#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/unix/unix_namespace.h"
+#include "sentry/kernel/container.h"
+#include "sentry/kernel/kernel.h"
+
+namespace caisson::kernel {
+
+NamespaceSet::NamespaceSet() = default;
+NamespaceSet::NamespaceSet(const NamespaceSet& o)
+    : RefCounted<NamespaceSet>(), mount(o.mount), uts(o.uts), ipc(o.ipc), net(o.net),
+      pid_for_children(o.pid_for_children) {}
+NamespaceSet::~NamespaceSet() = default;
+
+static uint64_t NextUniqueId() {
+  static std::atomic<uint64_t> next{1};  // Relaxed: only uniqueness counts.
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+Task::Task(Init init)
+    : kernel_(*init.kernel),
+      unique_id_(NextUniqueId()),
+      group_(std::move(init.group)),
+      container_(std::move(init.container)),
+      pid_(std::move(init.pid)),
+      mm_(std::move(init.mm)),
+      fd_table_(std::move(init.fd_table)),
+      fs_(std::move(init.fs)),
+      creds_(std::move(init.creds)),
+      namespaces_(std::move(init.namespaces)),
+      comm_(std::move(init.comm)),
+      context_(std::move(init.context)),
+      regs_(init.regs) {}
+
+Task::~Task() = default;
+
+Pid& Task::pid() const {
+  MutexLock lock(mu_);
+  return *pid_;  // Replaced only by the task itself, which keeps the old one until it has exited.
+}
+RefPtr<Pid> Task::pid_ref() const {
+  MutexLock lock(mu_);
+  return pid_;
+}
+PidNamespace& Task::pid_namespace() const { return pid().ns(); }
+
+RefPtr<mm::MemoryManager> Task::mm_ref() const {
+  MutexLock lock(mu_);
+  return mm_;
+}
+RefPtr<FdTable> Task::fd_table_ref() const {
+  MutexLock lock(mu_);
+  return fd_table_;
+}
+RefPtr<FsContext> Task::fs_ref() const {
+  MutexLock lock(mu_);
+  return fs_;
+}
+RefPtr<const auth::Credentials> Task::creds_ref() const {
+  MutexLock lock(mu_);
+  return creds_;
+}
+RefPtr<NamespaceSet> Task::namespaces_ref() const {
+  MutexLock lock(mu_);
+  return namespaces_;
+}
+std::string Task::comm() const {
+  MutexLock lock(mu_);
+  return comm_;
+}
+void Task::set_comm(absl::string_view name) {
+  MutexLock lock(mu_);
+  comm_ = std::string(name.substr(0, 15));
+}
+void Task::set_creds(RefPtr<const auth::Credentials> creds) {
+  MutexLock lock(mu_);
+  std::swap(creds_, creds);
+}
+void Task::set_fd_table(RefPtr<FdTable> table) {
+  // The old table may close files: after the lock is dropped.
+  MutexLock lock(mu_);
+  std::swap(fd_table_, table);
+}
+void Task::set_fs(RefPtr<FsContext> fs) {
+  MutexLock lock(mu_);
+  std::swap(fs_, fs);
+}
+void Task::set_namespaces(RefPtr<NamespaceSet> set) {
+  MutexLock lock(mu_);
+  std::swap(namespaces_, set);
+}
+
+int32_t Task::TidIn(const PidNamespace& ns) const { return pid().NumberIn(ns); }
+int32_t Task::TgidIn(const PidNamespace& ns) const { return group_->pid().NumberIn(ns); }
+int32_t Task::ParentTgidIn(const PidNamespace& ns) const {
+  MutexLock lock(kernel_.tasks_mu());
+  return group_->parent != nullptr ? group_->parent->pid().NumberIn(ns) : 0;
+}
+int32_t Task::tgid() const { return group_->pid().global(); }
+int32_t Task::tid() const { return pid().global(); }
+
+char Task::StateCode() const {
+  switch (phase_.load(std::memory_order_relaxed)) {
+    case Phase::kBlocked: return 'S';
+    case Phase::kStopped: return 'T';
+    case Phase::kDead: return 'Z';
+    default: return 'R';
+  }
+}
+
+CpuTimes Task::GetCpuTimes() const {
+  CpuTimes times;
+  times.user_ns = user_ns_.load(std::memory_order_relaxed);
+  if (phase_.load(std::memory_order_acquire) == Phase::kDead) {
+    times.system_ns = final_system_ns_.load(std::memory_order_relaxed);
+    return times;
+  }
+  clockid_t clock;
+  timespec ts{};
+  if (started_.load(std::memory_order_acquire) && pthread_getcpuclockid(thread_, &clock) == 0 &&
+      clock_gettime(clock, &ts) == 0) {
+    times.system_ns = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
+  }
+  return times;
+}
+
+Result<std::string> Task::ReadPath(GuestAddr from, bool allow_empty) {
+  std::string path = TRY(mm_->CopyInString(from, vfs::kPathMax - 1));
+  if (path.empty() && !allow_empty) return Errno::kENOENT;
+  return path;
+}
+
+void Task::SendSignal(int signo, bool to_group) {
+  signal::Info info(signo);
+  if (!to_group) {
+    SendThreadSignal(info);
+    return;
+  }
+  MutexLock lock(kernel_.tasks_mu());
+  if (!group_->process_group) return;
+  for (ThreadGroup* member : group_->process_group->members) member->SendSignal(info);
+}
+
+SyscallResult Task::SyncSeccomp(RefPtr<SeccompFilter> filter) {
+  MutexLock lock(kernel_.tasks_mu());
+  // A sibling may follow if its chain is an ancestor of ours (Linux seccomp_can_sync_threads()).
+  auto is_ancestor = [this](const SeccompFilter* theirs) {
+    for (const SeccompFilter* f = seccomp.get(); f != nullptr; f = f->previous().get())
+      if (f == theirs) return true;
+    return theirs == nullptr;
+  };
+  for (const RefPtr<Task>& t : group_->tasks) {
+    if (t.get() == this || t->exited_) continue;
+    MutexLock update_lock(t->seccomp_mu_);
+    const SeccompFilter* theirs = t->seccomp_update_ ? t->seccomp_update_.get() : t->seccomp.get();
+    if (t->seccomp_mode.load() == 1 || !is_ancestor(theirs)) return t->pid_ref()->NumberIn(pid_namespace());
+  }
+  for (const RefPtr<Task>& t : group_->tasks) {
+    if (t.get() == this || t->exited_) continue;
+    MutexLock update_lock(t->seccomp_mu_);
+    t->seccomp_update_ = filter;
+    t->seccomp_mode = 2;
+    if (no_new_privs) t->no_new_privs = true;
+  }
+  seccomp = std::move(filter);
+  seccomp_mode = 2;
+  return 0;
+}
+
+void Task::TakeSeccompUpdate() {
+  MutexLock lock(seccomp_mu_);
+  if (seccomp_update_) seccomp = std::move(seccomp_update_);
+}
+
+// --- Blocking ---
+
+Result<void> Task::Block(int64_t deadline) {
+  phase_.store(Phase::kBlocked, std::memory_order_seq_cst);
+  Result<void> result;
+  {
+    MutexLock lock(block_mu_);
+    while (!woken_) {
+      if (interrupt_.load(std::memory_order_seq_cst)) {
+        result = Errno::kERESTARTSYS;
+        break;
+      }
+      if (deadline == time::kNever) {
+        block_cv_.Wait(block_mu_);
+      } else if (!block_cv_.WaitUntil(block_mu_, deadline) && !woken_) {
+        result = interrupt_.load(std::memory_order_seq_cst) ? Errno::kERESTARTSYS : Errno::kETIMEDOUT;
+        break;
+      }
+    }
+    woken_ = false;
+  }
+  phase_.store(Phase::kKernel, std::memory_order_seq_cst);
+  return result;
+}
+
+Result<void> Task::BlockKillable(int64_t deadline) {
+  phase_.store(Phase::kBlocked, std::memory_order_seq_cst);
+  Result<void> result;
+  {
+    MutexLock lock(block_mu_);
+    while (!woken_) {
+      if (killed_.load(std::memory_order_seq_cst)) {
+        result = Errno::kEINTR;
+        break;
+      }
+      if (deadline == time::kNever) {
+        block_cv_.Wait(block_mu_);
+      } else if (!block_cv_.WaitUntil(block_mu_, deadline) && !woken_) {
+        result = Errno::kETIMEDOUT;
+        break;
+      }
+    }
+    woken_ = false;
+  }
+  phase_.store(Phase::kKernel, std::memory_order_seq_cst);
+  return result;
+}
+
+void Task::Wake() {
+  MutexLock lock(block_mu_);
+  woken_ = true;
+  block_cv_.Signal();
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,232 @@
+// clone(2), clone3(2), fork(2), vfork(2), unshare(2) (Linux kernel/fork.c, copy_process()).
+#include "absl/cleanup/cleanup.h"
+#include "netstack/unix/unix_namespace.h"
+#include "sentry/ipc/ipc_namespace.h"
+#include "sentry/kernel/clone_flags.h"
+#include "sentry/kernel/container.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/task.h"
+
+namespace caisson::kernel {
+namespace {
+
+Result<void> CheckCloneFlags(const CloneArgs& args) {
+  uint64_t f = args.flags;
+  if ((f & (kCloneNewns | kCloneFs)) == (kCloneNewns | kCloneFs)) return Errno::kEINVAL;
+  if ((f & (kCloneNewuser | kCloneFs)) == (kCloneNewuser | kCloneFs)) return Errno::kEINVAL;
+  if ((f & kCloneThread) != 0 && (f & kCloneSighand) == 0) return Errno::kEINVAL;
+  if ((f & kCloneSighand) != 0 && (f & kCloneVm) == 0) return Errno::kEINVAL;
+  if ((f & kCloneClearSighand) != 0 && (f & kCloneSighand) != 0) return Errno::kEINVAL;
+  if ((f & kCloneThread) != 0 && (f & (kCloneNewuser | kCloneNewpid)) != 0) return Errno::kEINVAL;
+  if ((f & kClonePidfd) != 0 && (f & kCloneDetached) != 0) return Errno::kEINVAL;
+  return {};
+}
+
+// The set after CLONE_NEW* flags. `fs` is what moves into a new mount namespace.
+Result<RefPtr<NamespaceSet>> CopyNamespaces(Task& task, const RefPtr<NamespaceSet>& old,
+                                            uint64_t flags, const auth::Credentials& creds,
+                                            FsContext& fs) {
+  constexpr uint64_t kAny = kCloneNewns | kCloneNewuts | kCloneNewipc | kCloneNewnet |
+                            kCloneNewpid | kCloneNewcgroup | kCloneNewtime;
+  if ((flags & kAny) == 0) return old;
+  if (!creds.HasCapability(auth::Capability::kSysAdmin)) return Errno::kEPERM;
+  auto set = MakeRef<NamespaceSet>(*old);
+  if ((flags & kCloneNewns) != 0) {
+    vfs::VfsPath root = fs.root(), cwd = fs.cwd();
+    set->mount = old->mount->Clone({&root, &cwd});
+    fs.set_root(root);
+    fs.set_cwd(cwd);
+  }
+  if ((flags & kCloneNewuts) != 0) set->uts = old->uts->Clone(creds.user_ns);
+  if ((flags & kCloneNewipc) != 0) set->ipc = MakeRef<ipc::IpcNamespace>(creds.user_ns);
+  if ((flags & kCloneNewnet) != 0) set->net = MakeRef<netstack::UnixNamespace>();
+  if ((flags & kCloneNewpid) != 0) {
+    constexpr int kMaxLevel = 32;  // MAX_PID_NS_LEVEL.
+    if (old->pid_for_children->level() >= kMaxLevel) return Errno::kENOSPC;
+    set->pid_for_children = MakeRef<PidNamespace>(old->pid_for_children, creds.user_ns);
+  }
+  if ((flags & (kCloneNewcgroup | kCloneNewtime)) != 0) {
+    // Linux differs: cgroup and time namespaces are as with CONFIG_CGROUPS/TIME_NS off.
+    task.kernel().NoteUnsupported("clone: CLONE_NEWCGROUP or CLONE_NEWTIME");
+    return Errno::kEINVAL;
+  }
+  return set;
+}
+
+// CLONE_NEWUSER: a namespace owned by the caller, who has all capabilities in it
+// (user_namespaces(7)).
+Result<RefPtr<const auth::Credentials>> CopyCredentials(const RefPtr<const auth::Credentials>& old,
+                                                        uint64_t flags) {
+  if ((flags & kCloneNewuser) == 0) return old;
+  constexpr int kMaxLevel = 32;
+  if (old->user_ns->level() >= kMaxLevel) return Errno::kENOSPC;
+  // The caller's ids must be mapped in its own namespace.
+  if (old->user_ns->FromKernelUid(old->euid) == auth::kOverflowId && old->euid != auth::kOverflowId)
+    return Errno::kEPERM;
+  auto creds = MakeRef<auth::Credentials>(*old);
+  creds->user_ns = MakeRef<auth::UserNamespace>(old->user_ns, old->euid, old->egid);
+  creds->permitted = creds->effective = creds->bounding = auth::kAllCapabilities;
+  creds->inheritable = creds->ambient = 0;
+  creds->securebits = 0;
+  return RefPtr<const auth::Credentials>(creds);
+}
+
+}  // namespace
+
+SyscallResult Task::Clone(const CloneArgs& args) {
+  TRY(CheckCloneFlags(args));
+  const uint64_t flags = args.flags;
+  const bool thread = (flags & kCloneThread) != 0;
+
+  if (!container_->AddTask()) return Errno::kEAGAIN;
+  absl::Cleanup uncount = [this] { container_->RemoveTask(); };
+  if (!thread && !TRY(kernel_.MayFork(*this))) return Errno::kEAGAIN;
+
+  RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
+  RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_ : fs_->Clone();
+  RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
+  RefPtr<FdTable> fds = (flags & kCloneFiles) != 0 ? fd_table_ : fd_table_->Clone();
+  RefPtr<mm::MemoryManager> mm = (flags & kCloneVm) != 0 ? mm_ : TRY(mm_->Fork());
+  RefPtr<PidNamespace> pid_ns =
+      thread ? RefPtr<PidNamespace>(&pid_namespace()) : namespaces->pid_for_children;
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    if (pid_ns->dead) return Errno::kENOMEM;
+  }
+  RefPtr<Pid> pid = TRY(Pid::New(pid_ns, args.set_tid));
+
+  std::unique_ptr<platform::Context> context = kernel_.platform().NewContext();
+  {
+    std::string fp(kernel_.platform().fp_state_size(), '\0');
+    TRY(context_->GetFpState(absl::Span<char>(fp.data(), fp.size())));
+    TRY(context->SetFpState(fp));
+  }
+
+  RefPtr<ThreadGroup> group;
+  if (thread) {
+    group = group_;
+  } else {
+    RefPtr<SignalActions> actions = group_->actions();
+    if ((flags & kCloneSighand) == 0) actions = actions->Clone();
+    if ((flags & kCloneClearSighand) != 0) actions->ResetHandlers();
+    group = MakeRef<ThreadGroup>(kernel_, pid, std::move(actions), group_->limits());
+    group->exit_signal = args.exit_signal;
+  }
+
+  platform::Registers regs = regs_;
+  regs.rax = 0;
+  regs.orig_rax = ~uint64_t{0};
+  regs.rcx = regs.rip;
+  regs.r11 = regs.eflags;
+  if (!args.stack.is_null()) regs.rsp = args.stack.value;
+  if ((flags & kCloneSettls) != 0) {
+    if (args.tls.value >> 47 != 0) return Errno::kEPERM;
+    regs.fs_base = args.tls.value;
+  }
+
+  auto child = MakeRef<Task>(Init{.kernel = &kernel_, .group = group, .pid = pid, .mm = mm,
+                                  .fd_table = std::move(fds), .fs = std::move(fs),
+                                  .creds = std::move(creds), .namespaces = std::move(namespaces),
+                                  .container = container_, .context = std::move(context),
+                                  .regs = regs, .comm = comm()});
+  child->no_new_privs = no_new_privs.load();
+  child->timer_slack = timer_slack.load();
+  child->nice = nice.load();
+  child->io_priority = io_priority.load();
+  child->personality = personality.load();
+  child->cpu_affinity = cpu_affinity.load();
+  child->sched_policy = sched_policy.load();
+  child->sched_priority = sched_priority.load();
+  child->seccomp = seccomp;
+  child->seccomp_mode = seccomp_mode.load();
+  child->blocked_.store(signal_mask(), std::memory_order_relaxed);
+  // A sharing child that is no vfork child starts without an alternate stack (sigaltstack(2)).
+  if ((flags & (kCloneVm | kCloneVfork)) != kCloneVm) child->alt_stack_ = alt_stack_;
+  if ((flags & kCloneChildCleartid) != 0) child->clear_child_tid = args.child_tid;
+  RefPtr<VforkGate> gate;
+  if ((flags & kCloneVfork) != 0) child->vfork_gate_ = gate = MakeRef<VforkGate>();
+
+  const int32_t visible_tid = pid->NumberIn(pid_namespace());
+  if ((flags & kClonePidfd) != 0) {
+    int32_t fd = TRY(fd_table_->Install(NewPidfd(pid, group, false), 0, group_->limits().soft(kRlimitNofile), true));
+    Result<void> stored = Write(args.pidfd, fd);
+    if (!stored.ok()) {
+      (void)fd_table_->Remove(fd);
+      return stored.error();
+    }
+  }
+  // As Linux: failure to store here is the guest's loss, not the call's.
+  if ((flags & kCloneParentSettid) != 0) (void)Write(args.parent_tid, visible_tid);
+  if ((flags & kCloneChildSettid) != 0)
+    (void)mm->CopyOut(args.child_tid, {reinterpret_cast<const char*>(&visible_tid), 4});
+
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    MutexLock signal_lock(group->signal_mu);
+    // Lost against a kill of this group: the child must not outlive it unseen.
+    if (IsKilled()) return Errno::kERESTARTNOINTR;
+    if (thread) {
+      if (group->group_exiting || group->exec_task != nullptr) return Errno::kERESTARTNOINTR;
+    } else {
+      group->leader = child.get();
+      pid->group = group.get();
+      ThreadGroup* parent = group_.get();
+      if ((flags & kCloneParent) != 0) {
+        parent = group_->parent != nullptr ? group_->parent : group_.get();
+        group->exit_signal = group_->exit_signal;
+      }
+      if (pid_ns->init == nullptr) {
+        pid_ns->init = group.get();
+        group->unkillable = true;
+      }
+      group->parent = parent;
+      parent->children.push_back(group);
+      group->process_group = group_->process_group;
+      if (group->process_group) group->process_group->members.push_back(group.get());
+    }
+    pid->task = child.get();
+    group->tasks.push_back(child);
+    ++group->live_tasks;
+    // A stop or a pause that is under way holds the newcomer too.
+    child->interrupt_.store(group->stop_signal != 0, std::memory_order_relaxed);
+  }
+  std::move(uncount).Cancel();
+  kernel_.total_forks_.fetch_add(1, std::memory_order_relaxed);
+  if (Result<void> started = child->Start(); !started.ok()) {
+    child->exit_status_ = 0;
+    child->ExitTask();
+    return started.error();
+  }
+  if (gate) {
+    vfs::ContextWaiter waiter(*this);
+    gate->queue().Add(waiter, kEventIn);
+    while (!gate->is_open() && BlockKillable(time::kNever).ok()) {
+    }
+    gate->queue().Remove(waiter);
+  }
+  return visible_tid;
+}
+
+SyscallResult Task::Unshare(uint64_t flags) {
+  constexpr uint64_t kKnown = kCloneFs | kCloneFiles | kCloneNewns | kCloneNewuts | kCloneNewipc |
+                              kCloneNewnet | kCloneNewpid | kCloneNewuser | kCloneNewcgroup |
+                              kCloneNewtime | kCloneSysvsem | kCloneThread | kCloneSighand | kCloneVm;
+  if ((flags & ~kKnown) != 0) return Errno::kEINVAL;
+  if ((flags & kCloneNewuser) != 0) flags |= kCloneThread | kCloneFs;
+  if ((flags & kCloneNewns) != 0) flags |= kCloneFs;
+  if ((flags & (kCloneThread | kCloneSighand | kCloneVm)) != 0) {
+    MutexLock lock(kernel_.tasks_mu());
+    if (group_->live_tasks > 1) return Errno::kEINVAL;
+  }
+  RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
+  RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_->Clone() : fs_;
+  RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
+  if ((flags & kCloneFiles) != 0) set_fd_table(fd_table_->Clone());
+  set_fs(std::move(fs));
+  set_namespaces(std::move(namespaces));
+  set_creds(std::move(creds));
+  return 0;
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,228 @@
+// execve(2) (Linux fs/exec.c, begin_new_exec(); security/commoncap.c).
+#include <algorithm>
+
+#include "absl/cleanup/cleanup.h"
+#include "base/log.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/task.h"
+#include "sentry/loader/loader.h"
+#include "vfs/file_lock.h"
+#include "vfs/operations.h"
+
+namespace caisson::kernel {
+namespace {
+
+using auth::CapSet;
+
+// struct vfs_ns_cap_data of <linux/capability.h>: the security.capability attribute.
+struct FileCaps {
+  CapSet permitted = 0, inheritable = 0;
+  bool effective = false;
+};
+
+std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription& file) {
+  Result<std::string> raw = file.inode()->GetXattr(ctx, "security.capability");
+  if (!raw.ok() || raw->size() < 20) return std::nullopt;
+  uint32_t words[5];
+  memcpy(words, raw->data(), sizeof(words));
+  constexpr uint32_t kRevisionMask = 0xff000000, kRevision2 = 0x02000000, kRevision3 = 0x03000000;
+  uint32_t revision = words[0] & kRevisionMask;
+  if (revision != kRevision2 && revision != kRevision3) return std::nullopt;
+  FileCaps caps;
+  caps.permitted = words[1] | CapSet{words[3]} << 32;
+  caps.inheritable = words[2] | CapSet{words[4]} << 32;
+  caps.effective = (words[0] & 1) != 0;
+  return caps;
+}
+
+}  // namespace
+
+// The credentials after exec (capabilities(7), "Transformation of capabilities during execve()").
+Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& file, bool* secure) {
+  auto creds = MakeRef<auth::Credentials>(*creds_);
+  auth::Credentials& c = *creds;
+  vfs::Attributes attr = TRY(file.GetAttributes(*this));
+  const bool nosuid = (file.path().mount && (file.path().mount->flags() & vfs::kMountNosuid) != 0) ||
+                      no_new_privs.load(std::memory_order_relaxed);
+  bool id_changed = false;
+  std::optional<FileCaps> file_caps;
+  if (!nosuid) {
+    if ((attr.mode & vfs::kModeSetuid) != 0) {
+      id_changed |= c.euid != attr.uid;
+      c.euid = attr.uid;
+    }
+    constexpr vfs::FileMode kSetgidExec = vfs::kModeSetgid | 0010;
+    if ((attr.mode & kSetgidExec) == kSetgidExec) {
+      id_changed |= c.egid != attr.gid;
+      c.egid = attr.gid;
+    }
+    file_caps = ReadFileCaps(*this, file);
+  }
+  const auto root = c.user_ns->ToKernelUid(0);
+  const bool no_root = (c.securebits & auth::kSecNoRoot) != 0;
+  bool real_root = root && c.ruid == *root, effective_root = root && c.euid == *root;
+  FileCaps caps = file_caps.value_or(FileCaps{});
+  const bool has_file_caps = file_caps.has_value();
+  if (!no_root && (real_root || effective_root)) {
+    // Root's programs behave as if they carried all capabilities.
+    if (!(has_file_caps && !real_root)) {
+      caps.permitted = caps.inheritable = auth::kAllCapabilities;
+      if (effective_root) caps.effective = true;
+    }
+  }
+  const CapSet old_permitted = c.permitted;
+  if (has_file_caps || id_changed) c.ambient = 0;
+  c.permitted = (c.inheritable & caps.inheritable) | (c.bounding & caps.permitted) | c.ambient;
+  c.effective = caps.effective ? c.permitted : c.ambient;
+  // A capability-dumb set-capability program must get all of them.
+  if (has_file_caps && caps.effective && !(real_root || effective_root) &&
+      (caps.permitted & ~c.permitted) != 0)
+    return Errno::kEPERM;
+  c.suid = c.fsuid = c.euid;
+  c.sgid = c.fsgid = c.egid;
+  c.securebits &= ~auth::kSecKeepCaps;
+  *secure = id_changed || c.ruid != c.euid || c.rgid != c.egid ||
+            (!real_root && (c.permitted & ~(old_permitted | c.ambient)) != 0);
+  return creds;
+}
+
+// Ends the other threads of the group and makes this one its leader (Linux de_thread()).
+Result<void> Task::KillOtherThreads() {
+  RefPtr<Task> old_leader;
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    {
+      MutexLock signal_lock(group_->signal_mu);
+      if (group_->group_exiting || group_->exec_task != nullptr) return Errno::kERESTARTNOINTR;
+      group_->exec_task = this;
+      for (const RefPtr<Task>& t : group_->tasks)
+        if (t.get() != this) t->SignalWake(true);
+    }
+  }
+  vfs::ContextWaiter waiter(*this);
+  group_->exec_queue.Add(waiter, kEventIn);
+  for (;;) {
+    {
+      MutexLock lock(kernel_.tasks_mu());
+      if (group_->live_tasks == 1) break;
+    }
+    if (!BlockKillable(time::kNever).ok()) break;
+  }
+  group_->exec_queue.Remove(waiter);
+
+  MutexLock lock(kernel_.tasks_mu());
+  MutexLock signal_lock(group_->signal_mu);
+  group_->exec_task = nullptr;
+  if (IsKilled()) return Errno::kEINTR;
+  if (group_->leader != this) {
+    // Takes over the leader's identity; the old leader is a zombie that nobody waits for.
+    for (auto it = group_->tasks.begin(); it != group_->tasks.end(); ++it) {
+      if (it->get() != group_->leader) continue;
+      old_leader = *it;
+      group_->tasks.erase(it);
+      break;
+    }
+    RefPtr<Pid> own = pid_ref();
+    own->task = nullptr;
+    {
+      MutexLock self_lock(mu_);
+      pid_ = group_->pid_ref();
+    }
+    group_->pid().task = this;
+    group_->leader = this;
+  }
+  return {};
+}
+
+SyscallResult Task::Exec(const ExecArgs& args) {
+  vfs::WalkOptions options;
+  options.allow_empty = args.empty_path;
+  options.follow_last = !args.no_follow;
+  RefPtr<vfs::FileDescription> file = TRY(vfs::OpenForExec(*this, args.start, args.path, options));
+  std::vector<RefPtr<vfs::FileDescription>> denied{file};
+  absl::Cleanup allow = [&denied] {
+    for (const auto& f : denied) f->inode()->AllowWrites();
+  };
+
+  loader::LoadArgs load;
+  load.file = file;
+  load.path = args.path;
+  if (args.empty_path && args.path.empty())
+    load.path = vfs::PathName(args.start, root());
+  load.argv = args.argv;
+  load.envp = args.envp;
+  load.stack_limit = group_->limits().soft(kRlimitStack);
+  load.personality = personality.load(std::memory_order_relaxed);
+  load.hwcap = kernel_.config().hwcap;
+  load.hwcap2 = kernel_.config().hwcap2;
+  load.open = [this, &denied](const std::string& path) -> Result<RefPtr<vfs::FileDescription>> {
+    auto opened = vfs::OpenForExec(*this, cwd(), path, {});
+    if (opened.ok()) denied.push_back(*opened);
+    return opened;
+  };
+  loader::Program program = TRY(loader::Resolve(*this, load));
+  if (args.close_on_exec_file && program.file.get() != file.get()) return Errno::kENOENT;
+  bool secure = false;
+  RefPtr<auth::Credentials> creds = TRY(ExecCredentials(*program.file, &secure));
+  load.secure = secure;
+  load.uid = creds->user_ns->FromKernelUid(creds->ruid);
+  load.euid = creds->user_ns->FromKernelUid(creds->euid);
+  load.gid = creds->user_ns->FromKernelGid(creds->rgid);
+  load.egid = creds->user_ns->FromKernelGid(creds->egid);
+  loader::LoadedImage image = TRY(loader::LoadImage(*this, kernel_.platform(), load, program));
+
+  // The point of no return: from here a failure ends the process.
+  TRY(KillOtherThreads());
+  group_->timers().DeletePosixTimers();
+  ReleaseMemory();
+  image.mm->set_dumpable(secure ? 0 : 1);
+  {
+    MutexLock lock(mu_);
+    mm_ = image.mm;
+    comm_ = image.comm;
+    creds_ = RefPtr<const auth::Credentials>(creds);
+  }
+  if (vfork_gate_) {
+    vfork_gate_->Open();
+    vfork_gate_.reset();
+  }
+  {
+    RefPtr<SignalActions> actions = group_->actions()->Clone();  // CLONE_SIGHAND ends.
+    actions->ResetHandlers();
+    group_->set_actions(std::move(actions));
+  }
+  alt_stack_ = signal::AltStack{.sp = 0, .flags = signal::kSsDisable};
+  if (secure) {
+    pdeath_signal.store(0, std::memory_order_relaxed);
+    Rlimit stack = group_->limits().Get(kRlimitStack);
+    stack.soft = std::min<uint64_t>(stack.soft, 8 << 20);
+    group_->limits().Set(kRlimitStack, stack);
+  }
+  set_fd_table(fd_table_->Clone());  // CLONE_FILES ends (Linux unshare_files()).
+  for (RefPtr<vfs::FileDescription>& f : fd_table_->RemoveCloseOnExec()) {
+    (void)f->OnClose(*this);
+    if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
+      inode->locks().ReleaseRecords(fd_table_.get());
+  }
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    group_->did_exec = true;
+    group_->exit_signal = signal::kSIGCHLD;
+  }
+  clear_child_tid = robust_list = GuestAddr();
+  restart_block_ = nullptr;
+  context_->ResetFpState();
+  uint64_t cs = 0x33, ss = 0x2b;
+  regs_ = platform::Registers{};
+  regs_.rip = image.entry.value;
+  regs_.rsp = image.stack_pointer.value;
+  regs_.cs = cs;
+  regs_.ss = ss;
+  regs_.eflags = 0x200;
+  regs_.orig_rax = ~uint64_t{0};
+  MarkRegistersReplaced();
+  return 0;
+}
+
+}  // namespace caisson::kernel

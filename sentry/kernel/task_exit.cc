@@ -1,0 +1,241 @@
+// The end of a task and of a thread group (Linux kernel/exit.c).
+#include <algorithm>
+
+#include "base/log.h"
+#include "netstack/unix/unix_namespace.h"
+#include "sentry/ipc/ipc_namespace.h"
+#include "sentry/kernel/container.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/task.h"
+#include "vfs/file_lock.h"
+
+namespace caisson::kernel {
+
+void Task::PrepareExit(int32_t wait_status) {
+  exiting_ = true;
+  exit_status_ = wait_status;
+}
+
+void Task::PrepareGroupExit(int32_t wait_status) {
+  group_->Kill(wait_status);
+  exiting_ = true;
+  MutexLock lock(group_->signal_mu);
+  exit_status_ = group_->group_exit_status;
+}
+
+// What leaves the address space: robust futexes, clear_child_tid, the guest's host thread. At exec
+// and exit (Linux mm_release()).
+void Task::ReleaseMemory() {
+  if (!mm_) return;
+  kernel_.futexes().ExitPi(futex::PiTask{.tid = pid().local(), .id = unique_id_, .id_of = nullptr});
+  if (!robust_list.is_null()) {
+    kernel_.futexes().ExitRobustList(*mm_, robust_list, pid().local());
+    robust_list = GuestAddr();
+  }
+  if (!clear_child_tid.is_null()) {
+    kernel_.futexes().ClearChildTid(*mm_, clear_child_tid);
+    clear_child_tid = GuestAddr();
+  }
+  context_->Detach();
+}
+
+void Task::ExitTask() {
+  user_ns_.store(context_->GuestCpuTime(), std::memory_order_relaxed);
+  ReleaseMemory();
+  // Pointers that others may take go first, then what their ends do, without locks.
+  RefPtr<mm::MemoryManager> mm;
+  RefPtr<FdTable> fds;
+  RefPtr<FsContext> fs;
+  {
+    MutexLock lock(mu_);
+    mm = std::move(mm_);
+    fds = std::move(fd_table_);
+    fs = fs_;
+  }
+  mm.reset();  // A stub is dead before its parent's wait returns.
+  if (vfork_gate_) {
+    vfork_gate_->Open();
+    vfork_gate_.reset();
+  }
+  if (fds && fds->ref_count() == 1) {
+    for (RefPtr<vfs::FileDescription>& f : fds->RemoveAll()) {
+      (void)f->OnClose(*this);
+      if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
+        inode->locks().ReleaseRecords(fds.get());
+    }
+  }
+  fds.reset();
+  CpuTimes times = GetCpuTimes();
+  final_system_ns_.store(times.system_ns, std::memory_order_relaxed);
+  phase_.store(Phase::kDead, std::memory_order_seq_cst);
+  container_->RemoveTask();
+
+  bool stop_complete = false;
+  int stop_signal = 0;
+  std::vector<RefPtr<ThreadGroup>> released;  // Destroyed after the locks are dropped.
+  RefPtr<Task> self_reference;
+  bool last = false;
+  std::vector<std::function<void(int32_t)>> callbacks;
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    {
+      MutexLock signal_lock(group_->signal_mu);
+      exited_ = true;
+      --group_->live_tasks;
+      last = group_->live_tasks == 0;
+      group_->dead_usage.cpu += times;
+      if (group_->leader != this) {
+        auto& tasks = group_->tasks;
+        auto it = std::find_if(tasks.begin(), tasks.end(), [&](const auto& t) { return t.get() == this; });
+        if (it != tasks.end()) {
+          self_reference = std::move(*it);
+          tasks.erase(it);
+        }
+        pid_->task = nullptr;
+      }
+      if (!last && group_->stop_signal != 0 && !group_->stopped &&
+          group_->stopped_tasks >= group_->live_tasks) {
+        group_->stopped = stop_complete = true;
+        stop_signal = group_->stop_signal;
+      }
+      if (last && !group_->group_exiting) {
+        group_->group_exiting = true;
+        group_->group_exit_status = exit_status_;
+      }
+    }
+    if (last) {
+      kernel_.ExitGroupLocked(*group_, released);
+      auto node = kernel_.exit_callbacks_.extract(group_.get());
+      if (!node.empty()) callbacks = std::move(node.mapped());
+    }
+  }
+  group_->exec_queue.Notify(kEventIn);
+  if (stop_complete) group_->NotifyStopped(stop_signal);
+  if (last) {
+    group_->timers().Stop();
+    group_->exit_queue.Notify(kReadable);
+    for (auto& callback : callbacks) callback(group_->wait_status);
+  }
+  MutexLock lock(mu_);
+  fs_ = nullptr;
+}
+
+// --- The end of a group; under the tasks lock ---
+
+// The closest ancestor that adopts orphans, else the init of the namespace.
+static ThreadGroup* FindReaper(ThreadGroup& dead) {
+  for (ThreadGroup* g = dead.parent; g != nullptr; g = g->parent) {
+    if (&g->pid().ns() != &dead.pid().ns() && g->pid().NumberIn(dead.pid().ns()) == 0) break;
+    if (g->is_subreaper && g->live_tasks > 0) return g;
+  }
+  ThreadGroup* init = dead.pid().ns().init;
+  return init != &dead ? init : nullptr;
+}
+
+void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
+                                      std::vector<RefPtr<ThreadGroup>>& released) {
+  ThreadGroup* parent = group.parent;
+  bool autoreap = parent == nullptr;
+  if (parent != nullptr && group.exit_signal != 0) {
+    signal::Info info(group.exit_signal);
+    int status = group.wait_status;
+    info.code = (status & 0x7f) == 0 ? signal::kCldExited : signal::kCldKilled;
+    info.child.pid = group.pid().NumberIn(parent->pid().ns());
+    info.child.uid = group.leader->creds_ref()->ruid;
+    info.child.status = (status & 0x7f) == 0 ? (status >> 8) & 0xff : status & 0x7f;
+    Usage usage = group.dead_usage;
+    constexpr uint64_t kTick = 10'000'000;
+    info.child.utime = static_cast<int64_t>(usage.cpu.user_ns / kTick);
+    info.child.stime = static_cast<int64_t>(usage.cpu.system_ns / kTick);
+    signal::Action action = parent->actions()->Get(signal::kSIGCHLD);
+    if (group.exit_signal == signal::kSIGCHLD &&
+        (action.handler == signal::kHandlerIgnore || (action.flags & signal::kSaNocldwait) != 0))
+      autoreap = true;
+    if (!(group.exit_signal == signal::kSIGCHLD && action.handler == signal::kHandlerIgnore))
+      parent->SendSignal(info, nullptr, true);
+  }
+  if (autoreap) ReapLocked(group, released);
+  if (parent != nullptr) parent->child_events.Notify(kReadable);
+}
+
+void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released) {
+  {
+    MutexLock signal_lock(group.signal_mu);
+    group.wait_status = group.group_exit_status;
+  }
+  PidNamespace& ns = group.pid().ns();
+  if (ns.init == &group) {
+    // The namespace ends with its init: everybody in it is killed (pid_namespaces(7)).
+    ns.dead = true;
+    for (const RefPtr<Pid>& p : ns.All())
+      if (p->group != nullptr && p->group != &group) p->group->Kill(signal::kSIGKILL);
+  }
+  // Process groups that lose their last link to the session and have stopped members are hung up.
+  auto check_orphan = [&](ProcessGroup* pg, const ThreadGroup* ignored) {
+    if (pg == nullptr || !IsOrphanedLocked(*pg, ignored)) return;
+    bool any_stopped = false;
+    for (ThreadGroup* member : pg->members) {
+      MutexLock signal_lock(member->signal_mu);
+      any_stopped |= member->stopped;
+    }
+    if (!any_stopped) return;
+    for (ThreadGroup* member : pg->members) {
+      member->SendSignal(signal::Info(signal::kSIGHUP));
+      member->SendSignal(signal::Info(signal::kSIGCONT));
+    }
+  };
+  ThreadGroup* reaper = FindReaper(group);
+  std::vector<RefPtr<ThreadGroup>> children = std::move(group.children);
+  group.children.clear();
+  for (RefPtr<ThreadGroup>& child : children) {
+    int death_signal = child->leader->pdeath_signal.load(std::memory_order_relaxed);
+    child->parent = reaper;
+    bool zombie = child->zombie;
+    ThreadGroup* c = child.get();
+    if (reaper != nullptr) {
+      c->exit_signal = c->exit_signal == 0 ? 0 : signal::kSIGCHLD;
+      reaper->children.push_back(child);
+    }
+    if (death_signal != 0) c->SendSignal(signal::Info(death_signal));
+    if (zombie) NotifyParentOfExitLocked(*c, released);
+    else if (c->process_group && c->process_group->session() == group.process_group->session().get() &&
+             c->process_group.get() != group.process_group.get())
+      check_orphan(c->process_group.get(), nullptr);
+    released.push_back(std::move(child));
+  }
+  group.zombie = true;
+  if (RefPtr<ProcessGroup> pg = group.process_group) {
+    if (Session* session = pg->session().get(); session->leader == &group) {
+      session->leader = nullptr;
+      DisassociateTtyLocked(*session);
+    }
+    check_orphan(pg.get(), &group);
+  }
+  NotifyParentOfExitLocked(group, released);
+}
+
+void Kernel::ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released) {
+  CHECK(group.zombie && !group.reaped);
+  group.reaped = true;
+  released.emplace_back(&group);
+  if (ThreadGroup* parent = group.parent) {
+    Usage total = group.dead_usage;
+    total.Add(group.children_usage);
+    parent->children_usage.Add(total);
+    auto& siblings = parent->children;
+    auto it = std::find_if(siblings.begin(), siblings.end(), [&](const auto& c) { return c.get() == &group; });
+    if (it != siblings.end()) siblings.erase(it);
+    group.parent = nullptr;
+  }
+  if (group.process_group) {
+    auto& members = group.process_group->members;
+    members.erase(std::remove(members.begin(), members.end(), &group), members.end());
+    // The group object may be the last user of its id: it goes with `released`.
+  }
+  group.pid().group = nullptr;
+  group.pid().task = nullptr;
+  if (group.pid().ns().init == &group) group.pid().ns().init = nullptr;
+}
+
+}  // namespace caisson::kernel

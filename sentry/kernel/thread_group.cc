@@ -1,0 +1,86 @@
+#include "sentry/kernel/thread_group.h"
+
+#include <algorithm>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/task.h"
+
+namespace caisson::kernel {
+
+void Usage::Add(const Usage& o) {
+  cpu += o.cpu;
+  max_rss_kb = std::max(max_rss_kb, o.max_rss_kb);
+  minor_faults += o.minor_faults;
+  major_faults += o.major_faults;
+  in_blocks += o.in_blocks;
+  out_blocks += o.out_blocks;
+  voluntary_switches += o.voluntary_switches;
+  involuntary_switches += o.involuntary_switches;
+}
+
+ThreadGroup::ThreadGroup(Kernel& kernel, RefPtr<Pid> pid, RefPtr<SignalActions> actions,
+                         const Rlimits& limits)
+    : kernel_(kernel),
+      pid_(std::move(pid)),
+      limits_(limits),
+      start_time_(time::BoottimeNow()),
+      actions_(std::move(actions)),
+      timers_(std::make_unique<ProcessTimers>(*this)) {}
+
+ThreadGroup::~ThreadGroup() = default;
+
+RefPtr<SignalActions> ThreadGroup::actions() const {
+  MutexLock lock(actions_mu_);
+  return actions_;
+}
+
+void ThreadGroup::set_actions(RefPtr<SignalActions> actions) {
+  MutexLock lock(actions_mu_);
+  std::swap(actions_, actions);
+}
+
+Usage ThreadGroup::GetUsage() const {
+  MutexLock lock(kernel_.tasks_mu());
+  Usage usage = dead_usage;
+  for (const RefPtr<Task>& t : tasks)
+    if (t->StateCode() != 'Z') usage.cpu += t->GetCpuTimes();
+  return usage;
+}
+
+std::string ThreadGroup::command() const {
+  MutexLock lock(kernel_.tasks_mu());
+  return leader != nullptr ? leader->comm() : "";
+}
+
+// SIGCHLD to the parent for a stop or a continuation, and a wake-up of its waiters (Linux
+// do_notify_parent_cldstop()).
+static void NotifyParentLocked(ThreadGroup& child, int code, int status) {
+  ThreadGroup* parent = child.parent;
+  if (parent == nullptr) return;
+  signal::Action action = parent->actions()->Get(signal::kSIGCHLD);
+  if (action.handler != signal::kHandlerIgnore && (action.flags & signal::kSaNocldstop) == 0) {
+    signal::Info info(signal::kSIGCHLD, code);
+    info.child.pid = child.pid().NumberIn(parent->pid().ns());
+    info.child.uid = child.leader->creds_ref()->ruid;
+    info.child.status = status;
+    parent->SendSignal(info);
+  }
+  parent->child_events.Notify(kReadable);
+}
+
+void ThreadGroup::NotifyStopped(int signo) {
+  MutexLock lock(kernel_.tasks_mu());
+  stop_report = signo;
+  continue_report = false;
+  NotifyParentLocked(*this, signal::kCldStopped, signo);
+}
+
+void ThreadGroup::NotifyContinued() {
+  MutexLock lock(kernel_.tasks_mu());
+  stop_report = 0;
+  continue_report = true;
+  NotifyParentLocked(*this, signal::kCldContinued, signal::kSIGCONT);
+}
+
+}  // namespace caisson::kernel

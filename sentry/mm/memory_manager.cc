@@ -1,0 +1,234 @@
+#include "sentry/mm/memory_manager.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "sentry/mm/impl.h"
+
+namespace caisson::mm {
+
+using platform::MapOp;
+
+uint64_t CoveredBytes(const VmaTree& tree, AddrRange range) {
+  uint64_t total = 0;
+  tree.ForEach(range, [&](const Vma& vma) {
+    total += std::min(vma.end, range.end.value) - std::max(vma.start, range.start.value);
+    return true;
+  });
+  return total;
+}
+
+bool IsData(uint32_t protection, uint32_t flags) {
+  return (protection & platform::kProtWrite) != 0 && (flags & (kVmaShared | kVmaGrowsDown)) == 0;
+}
+
+MemoryManager::Impl::Impl(platform::Platform& platform_in, platform::AddressSpace& space_in,
+                          SharedMemoryFactory* shared_memory_in)
+    : platform(platform_in),
+      space(space_in),
+      shared_memory(shared_memory_in),
+      guest_range(platform_in.guest_range()),
+      tree(guest_range),
+      mmap_base(guest_range.end.value) {}
+
+MemoryManager::Impl::~Impl() {
+  if (executable && executable_denies) executable->inode()->AllowWrites();
+}
+
+MemoryManager::MemoryManager(std::unique_ptr<platform::AddressSpace> space,
+                             std::unique_ptr<Impl> impl)
+    : space_(std::move(space)), impl_(std::move(impl)) {}
+
+MemoryManager::~MemoryManager() {
+  // The host's mappings go before the files that they came from.
+  space_.reset();
+}
+
+Result<RefPtr<MemoryManager>> MemoryManager::New(platform::Platform& platform,
+                                                 SharedMemoryFactory* shared_memory) {
+  std::unique_ptr<platform::AddressSpace> space = TRY(platform.NewAddressSpace());
+  auto impl = std::make_unique<Impl>(platform, *space, shared_memory);
+  return RefPtr<MemoryManager>::Adopt(new MemoryManager(std::move(space), std::move(impl)));
+}
+
+Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
+  VmaTree::Garbage garbage;
+  MutexLock lock(impl_->mu);
+  // The lock is held across both, so that no mapping changes between the host's clone and the
+  // copy of the tree (PLATFORM.md 18).
+  std::unique_ptr<platform::AddressSpace> space = TRY(space_->Fork());
+  auto child = std::make_unique<Impl>(impl_->platform, *space, impl_->shared_memory);
+  MutexLock child_lock(child->mu);
+  std::vector<AddrRange> dropped;
+  std::vector<MapOp> ops;
+  absl::flat_hash_map<MappedObject*, RefPtr<MappedObject>> objects;
+  for (const auto& [start, parent] : impl_->tree.map()) {
+    if (parent.has(kVmaDontFork)) {
+      MapOp op;
+      op.kind = MapOp::Kind::kUnmap;
+      op.addr = GuestAddr(parent.start);
+      op.length = parent.length();
+      ops.push_back(op);
+      continue;
+    }
+    Vma vma = parent;
+    vma.flags &= ~(kVmaLocked | kVmaLockOnFault);  // mlock(2): not inherited.
+    if (vma.has(kVmaWipeOnFork)) ops.push_back(vma.MakeOp(vma.start, vma.end));
+    if (vma.object) {
+      RefPtr<MappedObject>& mapped = objects[vma.object.get()];
+      if (!mapped) mapped = vma.object->Fork();
+      vma.object = mapped;
+    }
+    child->tree.Insert(std::move(vma));
+  }
+  if (!ops.empty()) TRY(space->Apply(ops));
+  child->mmap_base = impl_->mmap_base;
+  child->start_brk = impl_->start_brk;
+  child->brk = impl_->brk;
+  child->layout = impl_->layout;
+  child->stack_limit.store(impl_->stack_limit.load(std::memory_order_relaxed),
+                           std::memory_order_relaxed);
+  child->dumpable.store(impl_->dumpable.load(std::memory_order_relaxed),
+                        std::memory_order_relaxed);
+  child->executable = impl_->executable;
+  // Cannot fail: the parent's denial keeps writers out.
+  if (impl_->executable_denies)
+    child->executable_denies = impl_->executable->inode()->DenyWrites().ok();
+  return RefPtr<MemoryManager>::Adopt(new MemoryManager(std::move(space), std::move(child)));
+}
+
+Result<void> MemoryManager::MapImage(vfs::CallContext& ctx,
+                                     absl::Span<const ImageMapping> mappings) {
+  std::vector<Vma> vmas;
+  std::vector<MapOp> ops;
+  for (const ImageMapping& m : mappings) {
+    if (m.range.empty() || !impl_->guest_range.contains(m.range) || !m.range.start.page_aligned() ||
+        !m.range.end.page_aligned() || m.offset % kPageSize != 0)
+      return Errno::kEINVAL;
+    Vma vma;
+    vma.start = m.range.start.value;
+    vma.end = m.range.end.value;
+    vma.protection = m.protection & 7;
+    vma.flags = kVmaMayWrite | kVmaMayExec | (m.grows_down ? kVmaGrowsDown : 0);
+    vma.offset = vma.start;
+    if (m.file) {
+      vfs::HostMapping host = TRY(m.file->Map(ctx, m.offset, m.range.length(), false, false));
+      vma.file = m.file;
+      vma.offset = m.offset;
+      vma.host_anonymous = host.anonymous;
+      vma.host_fd = host.host_fd;
+      vma.host_delta = host.offset - m.offset;
+    }
+    ops.push_back(vma.MakeOp(vma.start, vma.end));
+    vmas.push_back(std::move(vma));
+  }
+  MutexLock lock(impl_->mu);
+  // A mapping may not overlap another of the same image either.
+  std::vector<AddrRange> ranges;
+  for (const Vma& vma : vmas) ranges.push_back(vma.range());
+  std::sort(ranges.begin(), ranges.end(),
+            [](const AddrRange& a, const AddrRange& b) { return a.start < b.start; });
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    if (!impl_->tree.IsFree(ranges[i])) return Errno::kEINVAL;
+    if (i > 0 && ranges[i - 1].end > ranges[i].start) return Errno::kEINVAL;
+  }
+  TRY(space_->Apply(ops));
+  for (Vma& vma : vmas) impl_->tree.Insert(std::move(vma));
+  return {};
+}
+
+void MemoryManager::SetLayout(const Layout& layout) {
+  MutexLock lock(impl_->mu);
+  impl_->layout = layout;
+  if (!layout.start_brk.is_null()) impl_->start_brk = layout.start_brk.value;
+}
+
+MemoryManager::Layout MemoryManager::layout() const {
+  MutexLock lock(impl_->mu);
+  Layout layout = impl_->layout;
+  layout.start_brk = GuestAddr(impl_->start_brk);
+  return layout;
+}
+
+void MemoryManager::InitBreak(GuestAddr start) {
+  MutexLock lock(impl_->mu);
+  impl_->start_brk = impl_->brk = start.value;
+}
+
+void MemoryManager::SetMmapBase(GuestAddr top) {
+  MutexLock lock(impl_->mu);
+  impl_->mmap_base = std::clamp(PageRoundDown(top.value), impl_->guest_range.start.value,
+                                impl_->guest_range.end.value);
+}
+
+void MemoryManager::set_stack_limit(uint64_t bytes) {
+  impl_->stack_limit.store(bytes, std::memory_order_relaxed);
+}
+
+void MemoryManager::SetExecutable(RefPtr<vfs::FileDescription> file) {
+  bool denies = file && file->inode() != nullptr && file->inode()->DenyWrites().ok();
+  {
+    MutexLock lock(impl_->mu);
+    std::swap(impl_->executable, file);
+    std::swap(impl_->executable_denies, denies);
+  }
+  if (denies) file->inode()->AllowWrites();
+}
+
+RefPtr<vfs::FileDescription> MemoryManager::executable() const {
+  MutexLock lock(impl_->mu);
+  return impl_->executable;
+}
+
+int MemoryManager::dumpable() const { return impl_->dumpable.load(std::memory_order_relaxed); }
+void MemoryManager::set_dumpable(int value) {
+  impl_->dumpable.store(value, std::memory_order_relaxed);
+}
+
+std::vector<MemoryManager::VmaInfo> MemoryManager::Vmas() const {
+  std::vector<VmaInfo> out;
+  MutexLock lock(impl_->mu);
+  out.reserve(impl_->tree.count() + 2);
+  for (const auto& [start, vma] : impl_->tree.map()) {
+    VmaInfo info;
+    info.range = vma.range();
+    info.protection = vma.protection;
+    info.shared = vma.shared();
+    info.locked = vma.has(kVmaLocked);
+    info.grows_down = vma.has(kVmaGrowsDown);
+    info.offset = vma.file ? vma.offset : 0;
+    info.file = vma.file;
+    info.name = vma.name;
+    if (!vma.file && vma.name.empty()) {
+      // Linux fs/proc/task_mmu.c: by position, not by origin.
+      uint64_t stack = impl_->layout.start_stack.value;
+      if (vma.start <= impl_->brk && vma.end >= impl_->start_brk && impl_->brk != 0) {
+        info.name = "[heap]";
+      } else if (vma.start <= stack && vma.end >= stack && stack != 0) {
+        info.name = "[stack]";
+      }
+    }
+    out.push_back(std::move(info));
+  }
+  auto add_special = [&](AddrRange range, const char* name, uint32_t protection) {
+    if (range.empty()) return;
+    VmaInfo info;
+    info.range = range;
+    info.protection = protection;
+    info.name = name;
+    auto at = std::upper_bound(out.begin(), out.end(), range.start,
+                               [](GuestAddr a, const VmaInfo& v) { return a < v.range.start; });
+    out.insert(at, std::move(info));
+  };
+  add_special(impl_->platform.vvar_range(), "[vvar]", platform::kProtRead);
+  add_special(impl_->platform.vdso_range(), "[vdso]", platform::kProtRead | platform::kProtExec);
+  return out;
+}
+
+MemoryManager::Totals MemoryManager::totals() const {
+  MutexLock lock(impl_->mu);
+  return impl_->tree.totals();
+}
+
+}  // namespace caisson::mm

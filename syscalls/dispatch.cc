@@ -1,0 +1,184 @@
+#include "syscalls/dispatch.h"
+
+#include <optional>
+#include <vector>
+
+#include "absl/strings/str_split.h"
+#include "base/log.h"
+#include "syscalls/arguments.h"
+#include "syscalls/handlers.h"
+
+namespace caisson::syscalls {
+namespace {
+
+// Decodes the registers by the types of a table line and calls the handler.
+template <auto Handler, typename... Args>
+struct Glue {
+  template <size_t... I>
+  static SyscallResult Call(Task& task, std::index_sequence<I...>) {
+    [[maybe_unused]] const platform::Registers& regs = task.regs();
+    return Handler(task, Argument<Args>::Decode(regs.arg(I))...);
+  }
+  static SyscallResult Invoke(Task& task) { return Call(task, std::index_sequence_for<Args...>{}); }
+  template <size_t... I>
+  static void FormatAll(Task& task, std::string* out, std::index_sequence<I...>) {
+    [[maybe_unused]] const platform::Registers& regs = task.regs();
+    ((I != 0 ? out->append(", ") : *out,
+      Argument<Args>::Format(task, Argument<Args>::Decode(regs.arg(I)), out)),
+     ...);
+  }
+  static void Format(Task& task, std::string* out) {
+    FormatAll(task, out, std::index_sequence_for<Args...>{});
+  }
+};
+
+// SYSCALL_REFUSED: known, and answered with the errno of a kernel configured without it.
+template <Errno E>
+SyscallResult Refuse(Task& task) {
+  task.kernel().NoteUnsupported(absl::StrCat("system call ", Table()[task.regs().orig_rax].name));
+  return E;
+}
+
+constexpr std::array<Entry, kTableSize> MakeTable() {
+  std::array<Entry, kTableSize> table{};
+#define SYSCALL(number, name, handler, ...)                                                     \
+  table[number] = Entry{#name, "", Support::kFull, &Glue<&handler __VA_OPT__(, ) __VA_ARGS__>::Invoke, \
+                        &Glue<&handler __VA_OPT__(, ) __VA_ARGS__>::Format};
+#define SYSCALL_PARTIAL(number, name, handler, note, ...)                                       \
+  table[number] = Entry{#name, note, Support::kPartial,                                         \
+                        &Glue<&handler __VA_OPT__(, ) __VA_ARGS__>::Invoke,                     \
+                        &Glue<&handler __VA_OPT__(, ) __VA_ARGS__>::Format};
+#define SYSCALL_REFUSED(number, name, error, note) \
+  table[number] = Entry{#name, note, Support::kRefused, &Refuse<Errno::error>, nullptr};
+#include "syscalls/table.inc"
+#undef SYSCALL
+#undef SYSCALL_PARTIAL
+#undef SYSCALL_REFUSED
+  return table;
+}
+
+constexpr std::array<Entry, kTableSize> kTable = MakeTable();
+
+// The numbers of table.inc in the order they stand: a number out of order does not compile.
+constexpr int kNumbers[] = {
+#define SYSCALL(number, ...) number,
+#define SYSCALL_PARTIAL(number, ...) number,
+#define SYSCALL_REFUSED(number, ...) number,
+#include "syscalls/table.inc"
+#undef SYSCALL
+#undef SYSCALL_PARTIAL
+#undef SYSCALL_REFUSED
+};
+constexpr bool InOrder() {
+  for (size_t i = 1; i < std::size(kNumbers); ++i)
+    if (kNumbers[i - 1] >= kNumbers[i]) return false;
+  return true;
+}
+static_assert(InOrder(), "syscalls/table.inc is not in number order");
+
+std::string FormatResult(const SyscallResult& result) {
+  if (!result.ok()) {
+    return absl::StrCat("-1 ", std::string(ErrnoName(result.error())));
+  }
+  int64_t v = result.value();
+  return v > 0xffff || v < 0 ? absl::StrCat("0x", absl::Hex(static_cast<uint64_t>(v)))
+                             : absl::StrCat(v);
+}
+
+}  // namespace
+
+const std::array<Entry, kTableSize>& Table() { return kTable; }
+
+SyscallResult Dispatcher::Dispatch(Task& task, int number) {
+  // Numbers with the x32 bit, and negative ones, have never had a table here.
+  if (number < 0 || number >= kTableSize || kTable[number].invoke == nullptr) {
+    if (task.seccomp_mode.load(std::memory_order_relaxed) != 0) {
+      if (auto answer = ApplySeccomp(task, number)) return *answer;
+    }
+    task.kernel().NoteUnsupported(absl::StrCat("system call ", number));
+    return Errno::kENOSYS;
+  }
+  const Entry& entry = kTable[number];
+  counts_[number].fetch_add(1, std::memory_order_relaxed);
+  if (__builtin_expect(task.seccomp_mode.load(std::memory_order_relaxed) != 0, 0)) {
+    if (auto answer = ApplySeccomp(task, number)) return *answer;
+  }
+  if (__builtin_expect(strace_.load(std::memory_order_relaxed), 0)) {
+    if (traced_[number].load(std::memory_order_relaxed)) return Traced(task, number, entry);
+  }
+  return entry.invoke(task);
+}
+
+std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
+  task.TakeSeccompUpdate();
+  constexpr int kStrictMode = 1;
+  if (task.seccomp_mode.load(std::memory_order_relaxed) == kStrictMode) {
+    // read, write, exit and rt_sigreturn only.
+    if (number == 0 || number == 1 || number == 60 || number == 15) return std::nullopt;
+    task.PrepareGroupExit(signal::kSIGKILL);
+    return SyscallResult(Errno::kENOSYS);
+  }
+  if (!task.seccomp) return std::nullopt;
+  uint32_t answer = task.seccomp->Evaluate(number, task.regs());
+  uint32_t data = answer & bpf::kRetDataMask;
+  switch (answer & bpf::kRetActionMask) {
+    case bpf::kRetAllow:
+      return std::nullopt;
+    case bpf::kRetLog:
+      LOG_INFO("seccomp: tid ", task.tid(), " call ", number);
+      return std::nullopt;
+    case bpf::kRetErrno: {
+      constexpr uint32_t kMaxErrno = 4095;
+      uint32_t e = std::min(data, kMaxErrno);
+      if (e == 0) return SyscallResult(int64_t{0});
+      return SyscallResult(static_cast<int64_t>(-static_cast<int64_t>(e)));
+    }
+    case bpf::kRetTrap: {
+      signal::Info info(signal::kSIGSYS, signal::kSysSeccomp);
+      info.errno_value = static_cast<int32_t>(data);
+      info.syscall.call_address = task.regs().rip;
+      info.syscall.number = number;
+      info.syscall.arch = bpf::kArchX86_64;
+      task.ForceSignal(info);
+      // The handler sees the call's number in rax, as after syscall_rollback().
+      task.regs().rax = task.regs().orig_rax;
+      task.MarkRegistersReplaced();
+      return SyscallResult(int64_t{0});
+    }
+    case bpf::kRetTrace:
+    case bpf::kRetUserNotif:
+      return SyscallResult(Errno::kENOSYS);  // Without a tracer or a listener.
+    case bpf::kRetKillThread:
+      if (task.group().live_tasks > 1) {
+        task.PrepareExit(signal::kSIGSYS);
+        return SyscallResult(Errno::kENOSYS);
+      }
+      [[fallthrough]];
+    default:
+      task.PrepareGroupExit(signal::kSIGSYS);
+      return SyscallResult(Errno::kENOSYS);
+  }
+}
+
+SyscallResult Dispatcher::Traced(Task& task, int number, const Entry& entry) {
+  std::string line = absl::StrCat("[", task.tid(), "] ", task.comm(), ": ", entry.name, "(");
+  if (entry.format != nullptr) entry.format(task, &line);
+  int64_t start = time::MonotonicNow();
+  SyscallResult result = entry.invoke(task);
+  absl::StrAppend(&line, ") = ", FormatResult(result), " <", (time::MonotonicNow() - start) / 1000, " us>");
+  LogLine(LogLevel::kInfo, line);
+  return result;
+}
+
+void Dispatcher::SetStrace(bool on, absl::string_view filter) {
+  std::vector<absl::string_view> names;
+  if (!filter.empty()) names = absl::StrSplit(filter, ',');
+  for (int i = 0; i < kTableSize; ++i) {
+    bool wanted = names.empty();
+    for (absl::string_view name : names) wanted |= kTable[i].name != nullptr && name == kTable[i].name;
+    traced_[i].store(wanted, std::memory_order_relaxed);
+  }
+  strace_.store(on, std::memory_order_relaxed);
+}
+
+}  // namespace caisson::syscalls

@@ -1,0 +1,169 @@
+// Mappings of files: coherence with read and write, copies on write, SIGBUS past the end, msync(2).
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "test/util/file_util.h"
+#include "test/util/memory_util.h"
+#include "test/util/process_util.h"
+#include "test/util/syscall_matchers.h"
+
+namespace caisson::test {
+namespace {
+
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+
+char Peek(volatile char* address) { return *address; }
+
+class MmapFileTest : public testing::Test {
+ protected:
+  TempFile file_{std::string(2 * kPage, 'f')};
+  FdCloser fd_ = file_.Open(O_RDWR);
+};
+
+TEST_F(MmapFileTest, SharedStoreIsSeenByRead) {
+  Mapping map(2 * kPage, kReadWrite, MAP_SHARED, fd_);
+  ASSERT_TRUE(map.ok());
+  map[kPage] = 'm';
+  char byte = 0;
+  EXPECT_THAT(pread(fd_, &byte, 1, kPage), SyscallSucceedsWithValue(1));
+  EXPECT_EQ(byte, 'm');
+}
+
+TEST_F(MmapFileTest, WriteIsSeenBySharedAndUntouchedPrivateMappings) {
+  Mapping shared(kPage, PROT_READ, MAP_SHARED, fd_);
+  Mapping priv(kPage, PROT_READ, MAP_PRIVATE, fd_);
+  EXPECT_EQ(shared[10], 'f');
+  ASSERT_THAT(pwrite(fd_, "w", 1, 10), SyscallSucceedsWithValue(1));
+  EXPECT_EQ(shared[10], 'w');
+  EXPECT_EQ(priv[10], 'w');
+}
+
+TEST_F(MmapFileTest, TwoSharedMappingsAreOneMemory) {
+  FdCloser other = file_.Open(O_RDWR);
+  Mapping a(kPage, kReadWrite, MAP_SHARED, fd_), b(kPage, kReadWrite, MAP_SHARED, other);
+  a[1] = '1';
+  EXPECT_EQ(b[1], '1');
+}
+
+TEST_F(MmapFileTest, SharedMappingIsSharedWithChildren) {
+  Mapping map(kPage, kReadWrite, MAP_SHARED, fd_);
+  EXPECT_THAT(InChild([&] { map[0] = 'c'; }), ExitsWith(0));
+  EXPECT_EQ(map[0], 'c');
+}
+
+TEST_F(MmapFileTest, PrivateStoreStaysPrivate) {
+  Mapping map(kPage, kReadWrite, MAP_PRIVATE, fd_);
+  map[0] = 'p';
+  EXPECT_EQ(ReadFile(file_.path())[0], 'f');
+  ASSERT_THAT(pwrite(fd_, "w", 1, 0), SyscallSucceedsWithValue(1));
+  EXPECT_EQ(map[0], 'p');
+}
+
+TEST_F(MmapFileTest, OutlivesDescriptorAndName) {
+  Mapping map(kPage, kReadWrite, MAP_SHARED, fd_);
+  fd_.Close();
+  unlink(file_.c_str());
+  EXPECT_EQ(map[100], 'f');
+}
+
+TEST_F(MmapFileTest, OffsetSelectsThePage) {
+  ASSERT_THAT(pwrite(fd_, "2", 1, kPage), SyscallSucceedsWithValue(1));
+  Mapping map(kPage, PROT_READ, MAP_SHARED, fd_, kPage);
+  EXPECT_EQ(map[0], '2');
+}
+
+TEST_F(MmapFileTest, RestOfTheLastPageIsZero) {
+  ASSERT_THAT(ftruncate(fd_, 100), SyscallSucceeds());
+  Mapping map(kPage, PROT_READ, MAP_SHARED, fd_);
+  EXPECT_EQ(map[99], 'f');
+  EXPECT_EQ(map[100], 0);
+  EXPECT_EQ(map[kPage - 1], 0);
+}
+
+TEST_F(MmapFileTest, PageBehindTheEndIsSigbus) {
+  Mapping map(4 * kPage, PROT_READ, MAP_SHARED, fd_);
+  EXPECT_EQ(map[2 * kPage - 1], 'f');
+  EXPECT_THAT(InChild([&] { Peek(map.get() + 2 * kPage); }), DiesOf(SIGBUS));
+}
+
+TEST_F(MmapFileTest, ShrinkingTheFileUnderAMappingIsSigbus) {
+  Mapping map(2 * kPage, PROT_READ, MAP_SHARED, fd_);
+  EXPECT_EQ(map[kPage], 'f');
+  ASSERT_THAT(ftruncate(fd_, kPage), SyscallSucceeds());
+  EXPECT_THAT(InChild([&] { Peek(map.get() + kPage); }), DiesOf(SIGBUS));
+  EXPECT_EQ(map[0], 'f');
+}
+
+TEST_F(MmapFileTest, GrowingTheFileMakesThePageAccessible) {
+  Mapping map(4 * kPage, PROT_READ, MAP_SHARED, fd_);
+  ASSERT_THAT(ftruncate(fd_, 3 * kPage), SyscallSucceeds());
+  EXPECT_EQ(map[2 * kPage], 0);
+}
+
+TEST_F(MmapFileTest, ShrinkDropsPrivateCopiesToo) {
+  Mapping map(2 * kPage, kReadWrite, MAP_PRIVATE, fd_);
+  map[kPage] = 'p';
+  ASSERT_THAT(ftruncate(fd_, kPage), SyscallSucceeds());
+  EXPECT_THAT(InChild([&] { Peek(map.get() + kPage); }), DiesOf(SIGBUS));
+}
+
+TEST_F(MmapFileTest, AccessModeOfTheDescriptorLimits) {
+  FdCloser reader = file_.Open(O_RDONLY), writer = file_.Open(O_WRONLY);
+  EXPECT_EQ(mmap(nullptr, kPage, kReadWrite, MAP_SHARED, reader, 0), MAP_FAILED);
+  EXPECT_EQ(errno, EACCES);
+  EXPECT_EQ(mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE, writer, 0), MAP_FAILED);
+  EXPECT_EQ(errno, EACCES);
+  Mapping ok(kPage, kReadWrite, MAP_PRIVATE, reader);
+  EXPECT_TRUE(ok.ok());
+}
+
+TEST_F(MmapFileTest, MprotectCannotExceedTheDescriptor) {
+  FdCloser reader = file_.Open(O_RDONLY);
+  Mapping map(kPage, PROT_READ, MAP_SHARED, reader);
+  ASSERT_TRUE(map.ok());
+  EXPECT_THAT(mprotect(map.get(), kPage, kReadWrite), SyscallFailsWithErrno(EACCES));
+}
+
+TEST_F(MmapFileTest, PipeAndClosedDescriptor) {
+  Pipe pipe;
+  EXPECT_EQ(mmap(nullptr, kPage, PROT_READ, MAP_SHARED, pipe.reader, 0), MAP_FAILED);
+  EXPECT_EQ(errno, ENODEV);
+  EXPECT_EQ(mmap(nullptr, kPage, PROT_READ, MAP_SHARED, 1000, 0), MAP_FAILED);
+  EXPECT_EQ(errno, EBADF);
+}
+
+TEST_F(MmapFileTest, ReadIntoItsOwnMapping) {
+  // The buffer of the read is the very page that the file's data comes from.
+  Mapping map(2 * kPage, kReadWrite, MAP_SHARED, fd_);
+  map[kPage] = 'b';
+  EXPECT_THAT(pread(fd_, map.get(), kPage, kPage), SyscallSucceedsWithValue(4096));
+  EXPECT_EQ(map[0], 'b');
+}
+
+TEST_F(MmapFileTest, ReadIntoAMappingPastTheEndIsEfault) {
+  Mapping map(4 * kPage, kReadWrite, MAP_SHARED, fd_);
+  EXPECT_THAT(pread(fd_, map.get() + 3 * kPage, 10, 0), SyscallFailsWithErrno(EFAULT));
+}
+
+TEST_F(MmapFileTest, ZeroDeviceGivesMemory) {
+  FdCloser zero(open("/dev/zero", O_RDWR));
+  Mapping map(kPage, kReadWrite, MAP_PRIVATE, zero);
+  ASSERT_TRUE(map.ok());
+  EXPECT_EQ(map[0], 0);
+  map[0] = 1;
+}
+
+TEST_F(MmapFileTest, MsyncChecksItsArguments) {
+  Mapping map(2 * kPage, kReadWrite, MAP_SHARED, fd_);
+  map[0] = 's';
+  EXPECT_THAT(msync(map.get(), kPage, MS_SYNC), SyscallSucceeds());
+  EXPECT_THAT(msync(map.get(), kPage, MS_SYNC | MS_ASYNC), SyscallFailsWithErrno(EINVAL));
+  EXPECT_THAT(msync(map.get() + 1, kPage, MS_SYNC), SyscallFailsWithErrno(EINVAL));
+  munmap(map.get() + kPage, kPage);
+  EXPECT_THAT(msync(map.get(), 2 * kPage, MS_ASYNC), SyscallFailsWithErrno(ENOMEM));
+}
+
+}  // namespace
+}  // namespace caisson::test

@@ -1,0 +1,61 @@
+#include "vfs/fifo.h"
+
+#include <utility>
+
+#include "vfs/pipe/pipe_file.h"
+
+namespace caisson::vfs {
+namespace {
+
+// What an S_IFIFO inode keeps in its bound object: the pipe, and nothing that could be used as a
+// file. Holds neither inode nor path, so there is no cycle.
+class FifoHolder final : public FileDescription {
+ public:
+  FifoHolder() : FileDescription(FileKind::kOther, VfsPath(), nullptr, 0), pipe(MakeRef<Pipe>()) {}
+  Result<Attributes> GetAttributes(CallContext&) override { return Errno::kEBADF; }
+  const RefPtr<Pipe> pipe;
+};
+
+RefPtr<Pipe> PipeOf(Inode& inode) {
+  // Two first openers must agree on one pipe. Guards no data of its own.
+  static constinit Mutex first_open_mu;
+  MutexLock lock(first_open_mu);
+  if (RefPtr<FileDescription> bound = inode.bound_object())
+    return static_cast<FifoHolder*>(bound.get())->pipe;
+  auto holder = MakeRef<FifoHolder>();
+  inode.set_bound_object(holder);
+  return holder->pipe;
+}
+
+}  // namespace
+
+// fifo(7); Linux fs/pipe.c, fifo_open().
+Result<RefPtr<FileDescription>> OpenFifo(CallContext& ctx, const OpenArgs& args, Inode& inode) {
+  // A pipe, reached through /proc/PID/fd: its inode has it.
+  if (inode.fs().type_name() == kPipefsName) return inode.Open(ctx, args);
+  RefPtr<Pipe> pipe = PipeOf(inode);
+  uint32_t mode = args.flags & kOpenAccessMode;
+  bool nonblock = (args.flags & kOpenNonblock) != 0;
+  if (mode == kOpenWriteOnly && nonblock && pipe->readers() == 0) return Errno::kENXIO;
+  uint64_t reader_opens = pipe->reader_opens(), writer_opens = pipe->writer_opens();
+  auto file = MakeRef<PipeFile>(pipe, args.path, RefPtr<Inode>(&inode), args.flags);
+  auto came = [](bool yes) -> Result<void> {
+    if (yes) return {};
+    return Errno::kEAGAIN;
+  };
+  if (mode == kOpenReadOnly && nonblock) {
+    if (pipe->writers() == 0) file->ExpectFirstWriter(pipe->writer_opens());
+  } else if (mode == kOpenReadOnly) {
+    // A writer that came and went meanwhile counts: its data may be there.
+    TRY(WaitUntil(ctx, pipe->queue(), kReadable, time::kNever, [&] {
+      return came(pipe->writers() != 0 || pipe->writer_opens() != writer_opens);
+    }));
+  } else if (mode == kOpenWriteOnly && !nonblock) {
+    TRY(WaitUntil(ctx, pipe->queue(), kWritable, time::kNever, [&] {
+      return came(pipe->readers() != 0 || pipe->reader_opens() != reader_opens);
+    }));
+  }
+  return RefPtr<FileDescription>(std::move(file));
+}
+
+}  // namespace caisson::vfs
