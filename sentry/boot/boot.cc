@@ -30,7 +30,6 @@ namespace {
 
 constexpr int kBootTimeoutMs = 10'000;
 #ifdef CAISSON_SANITIZED
-constexpr size_t kThreadStack = 4 << 20;
 #else
 constexpr size_t kThreadStack = 256 << 10;
 #endif
