@@ -99,7 +99,7 @@ InodeWatches& Inode::watches() {
   fs_->set_ever_watched();
   MutexLock lock(mu_);
   if (watches_ == nullptr) {
-    watches_ = std::make_unique<InodeWatches>(*this);
+    watches_ = std::make_unique<InodeWatches>();
     watches_ptr_.store(watches_.get(), std::memory_order_release);
   }
   return *watches_;

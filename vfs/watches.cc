@@ -26,7 +26,6 @@ void InodeWatches::Remove(InodeWatch& watch) {
 void InodeWatches::Notify(uint32_t mask, uint32_t cookie, absl::string_view name,
                           bool child_unlinked) {
   if (empty()) return;
-  RefPtr<Inode> hold;  // The last watch may hold the inode.
   std::vector<RefPtr<InodeWatch>> done;
   MutexLock lock(mu_);
   for (size_t i = 0; i < watches_.size();) {
@@ -34,7 +33,6 @@ void InodeWatches::Notify(uint32_t mask, uint32_t cookie, absl::string_view name
       ++i;
       continue;
     }
-    if (hold == nullptr && inode_.ref_count() != 0) hold = RefPtr<Inode>(&inode_);
     done.push_back(std::move(watches_[i]));
     watches_.erase(watches_.begin() + static_cast<ptrdiff_t>(i));
   }

@@ -40,14 +40,13 @@ class InodeWatch : public RefCounted<InodeWatch> {
 // The watches of one inode (Inode::watches()). Thread-safe.
 class InodeWatches {
  public:
-  explicit InodeWatches(Inode& inode) : inode_(inode) {}
   void Add(RefPtr<InodeWatch> watch);
   void Remove(InodeWatch& watch);
+  // The caller holds a reference to the inode: a watch may give up its own.
   void Notify(uint32_t mask, uint32_t cookie, absl::string_view name, bool child_unlinked = false);
   bool empty() const { return count_.load(std::memory_order_acquire) == 0; }
 
  private:
-  Inode& inode_;  // Owns this.
   mutable Mutex mu_;
   std::vector<RefPtr<InodeWatch>> watches_ ABSL_GUARDED_BY(mu_);
   std::atomic<uint32_t> count_{0};

@@ -94,7 +94,7 @@ void FakeKernel::RunLocked(Program& program) {
   } else if (name == "run" && runner_) {
     // A Program stays where it is until the kernel goes, which is with the process.
     std::thread([this, &program, args = program.args] {
-      const int status = runner_(args);
+      const int status = runner_(args, program.gofers);
       MutexLock lock(mu_);
       EndLocked(program, Exited(status));
     }).detach();

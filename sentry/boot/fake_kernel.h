@@ -28,8 +28,9 @@ namespace caisson::boot {
 //   run ...        what FakeKernel::Runner returns is the exit status
 class FakeKernel : public KernelControl {
  public:
-  // Runs on a thread of its own with the program's args.
-  using Runner = std::function<int(const std::vector<std::string>&)>;
+  // Runs on a thread of its own with the program's args and the sockets to its gofer.
+  using Runner =
+      std::function<int(const std::vector<std::string>&, std::vector<UniqueFd>& gofers)>;
   explicit FakeKernel(Runner runner = {}) : runner_(std::move(runner)) {}
 
   protocol::Reply CreateContainer(protocol::Container container,

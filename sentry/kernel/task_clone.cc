@@ -6,6 +6,7 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/task.h"
+#include "vfs/tty/tty.h"
 
 namespace caisson::kernel {
 namespace {
@@ -181,6 +182,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
       }
       group->parent = parent;
       parent->children.push_back(group);
+      group->controlling_tty = group_->controlling_tty;
       group->process_group = group_->process_group;
       if (group->process_group) group->process_group->members.push_back(group.get());
     }
