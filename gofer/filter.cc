@@ -25,8 +25,6 @@ constexpr FilterRule kRules[] = {
     {SYS_openat, {Equals(0, kProcSelfFd)}, "our own O_PATH descriptors, reopened"},
     {SYS_close, {}, "descriptors"},
     {SYS_statx, {}, "attributes"},
-    {SYS_fstat, {}, "attributes"},
-    {SYS_newfstatat, {}, "attributes"},
     {SYS_fstatfs, {}, "statfs"},
     {SYS_readlinkat, {}, "symbolic links"},
     {SYS_getdents64, {}, "directories"},
@@ -42,6 +40,7 @@ constexpr FilterRule kRules[] = {
     {SYS_linkat, {}, "hard links"},
     {SYS_unlinkat, {}, "unlink, rmdir"},
     {SYS_renameat2, {}, "rename"},
+    {SYS_renameat, {}, "rename: glibc's renameat2() without flags"},
     {SYS_fchmodat, {}, "chmod by descriptor"},
     {SYS_fchownat, {}, "chown by descriptor"},
     {SYS_utimensat, {}, "times"},
@@ -60,6 +59,7 @@ constexpr FilterRule kRules[] = {
     {SYS_inotify_init1, {}, "the queue"},
     {SYS_inotify_add_watch, {}, "watches, by descriptor in /proc/self/fd"},
     {SYS_inotify_rm_watch, {}, "watches"},
+    {SYS_geteuid, {}, "whether a new file's owner needs to be changed"},
 
     // The connection.
     {SYS_recvmsg, {}, "requests"},
@@ -79,6 +79,7 @@ constexpr FilterRule kRules[] = {
     {SYS_rt_sigprocmask, {}, "end of a thread, abort()"},
     {SYS_rt_sigaction, {}, "abort()"},
     {SYS_rt_sigreturn, {}, "handlers"},
+    {SYS_getpid, {}, "abort()"},
     {SYS_getpid, {}, "abort()"},
     {SYS_gettid, {}, "abort()"},
     {SYS_tgkill, {}, "abort(); we are alone in our pid namespace"},

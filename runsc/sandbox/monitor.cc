@@ -247,6 +247,8 @@ class Monitor {
     if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) return;
     const int signal = static_cast<int>(info.ssi_signo);
     if (signal == SIGCHLD && info.ssi_code != SI_USER) return;
+    // Of our own log, whose reader has gone.
+    if (signal == SIGPIPE && info.ssi_pid == static_cast<uint32_t>(getpid())) return;
     Request request;
     if (signal == SIGWINCH && terminal_) {
       winsize size{};
