@@ -208,7 +208,10 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
 
   ASSIGN_OR_RETURN(Links links, MakeLinks());
   ASSIGN_OR_RETURN(ChildProcess sentry, SpawnSentry(start, host, links, listener.get()));
-  ASSIGN_OR_RETURN(ChildProcess gofer, SpawnGofer(start, host, links, gofer_side));
+  ChildProcess gofer;
+  if (!start.gofers.empty()) {
+    ASSIGN_OR_RETURN(gofer, SpawnGofer(start, host, links, gofer_side));
+  }
   SyncMessage spawned;
   spawned.kind = SyncMessage::kSpawned;
   spawned.sentry_pid = sentry.pid;
