@@ -43,6 +43,7 @@ constexpr FilterRule kRules[] = {
     {SYS_renameat, {}, "rename: glibc's renameat2() without flags"},
     {SYS_fchmodat, {}, "chmod by descriptor"},
     {SYS_fchownat, {}, "chown by descriptor"},
+    {SYS_geteuid, {}, "who owns what is made, before the chown"},
     {SYS_utimensat, {}, "times"},
     {SYS_ftruncate, {}, "truncate"},
     {SYS_fsync, {}, "fsync of a directory"},
