@@ -60,7 +60,6 @@ constexpr FilterRule kRules[] = {
     {SYS_inotify_init1, {}, "the queue"},
     {SYS_inotify_add_watch, {}, "watches, by descriptor in /proc/self/fd"},
     {SYS_inotify_rm_watch, {}, "watches"},
-    {SYS_geteuid, {}, "whether a new file's owner needs to be changed"},
 
     // The connection.
     {SYS_recvmsg, {}, "requests"},
@@ -80,7 +79,6 @@ constexpr FilterRule kRules[] = {
     {SYS_rt_sigprocmask, {}, "end of a thread, abort()"},
     {SYS_rt_sigaction, {}, "abort()"},
     {SYS_rt_sigreturn, {}, "handlers"},
-    {SYS_getpid, {}, "abort()"},
     {SYS_getpid, {}, "abort()"},
     {SYS_gettid, {}, "abort()"},
     {SYS_tgkill, {}, "abort(); we are alone in our pid namespace"},
