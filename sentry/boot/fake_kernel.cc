@@ -108,6 +108,8 @@ void FakeKernel::RunLocked(Program& program) {
     const std::string& text = program.args[1];
     const bool written = write(out.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
     EndLocked(program, Exited(written ? 0 : 1));
+  } else if (name == "leave-gofer") {
+    program.gofers.clear();
   } else if (name == "gofer") {
     char byte = 'g';
     iovec data{&byte, 1};

@@ -21,6 +21,7 @@ namespace caisson::boot {
 //   winsize        runs until a window size is set and exits with its columns
 //   echo TEXT      writes TEXT to stdio[1] (or the terminal) and exits 0
 //   gofer          sends a byte to its first gofer socket and exits with the byte it gets back
+//   leave-gofer    closes its gofer sockets and goes on as sleep
 //   notfound       is refused at creation: EXECUTABLE_NOT_FOUND
 //   hang           creation takes forever
 //   call N         the sentry makes the host system call N when it starts
