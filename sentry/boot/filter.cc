@@ -132,7 +132,6 @@ constexpr FilterRule kRules[] = {
     {SYS_recvmsg, {}, "gofer, monitor, stubs"},
     {SYS_accept4, {}, "control connections"},
     {SYS_socketpair, {Equals(0, AF_UNIX)}, "connections to stubs"},
-    {SYS_shutdown, {}, "the end of a connection to the gofer"},
 
 #ifdef CAISSON_SANITIZED
 #include "sentry/boot/filter_sanitizer.inc"
