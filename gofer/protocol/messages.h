@@ -154,9 +154,10 @@ struct MakeRequest {
 struct ChildReply {
   uint64_t handle;  // 0: none.
   WireAttributes attributes;
+  WireAttributes directory;  // As it is after the change. With mode 0: not known.
 };
 
-struct LinkRequest {  // The reply is WireAttributes of the object.
+struct LinkRequest {  // The reply is ChildReply, with the object's attributes.
   Locator object;
   Locator directory;
   uint16_t name_length;
@@ -186,6 +187,7 @@ struct RenameRequest {
 struct RenameReply {
   uint64_t victim_handle;
   WireAttributes moved;
+  WireAttributes old_directory, new_directory;  // As they are after the change.
 };
 
 struct ObjectRequest {  // kGetAttributes (WireAttributes), kReadLink (bytes), kStatfs (StatfsReply).
@@ -266,9 +268,9 @@ static_assert(sizeof(RequestHeader) == 16 && sizeof(ReplyHeader) == 32 && sizeof
 static_assert(sizeof(WireTime) == 16 && sizeof(WireAttributes) == 128);
 static_assert(sizeof(AttachRequest) == 8 && sizeof(AttachReply) == 144);
 static_assert(sizeof(WalkRequest) == 40 && sizeof(WalkReply) == 8 && sizeof(OpenRequest) == 40);
-static_assert(sizeof(MakeRequest) == 56 && sizeof(ChildReply) == 136 && sizeof(LinkRequest) == 72);
+static_assert(sizeof(MakeRequest) == 56 && sizeof(ChildReply) == 264 && sizeof(LinkRequest) == 72);
 static_assert(sizeof(UnlinkRequest) == 40 && sizeof(RenameRequest) == 80);
-static_assert(sizeof(RenameReply) == 136 && sizeof(SetAttributesRequest) == 88);
+static_assert(sizeof(RenameReply) == 392 && sizeof(SetAttributesRequest) == 88);
 static_assert(sizeof(ReadDirectoryRequest) == 40 && sizeof(ReadDirectoryReply) == 144);
 static_assert(sizeof(DirectoryEntry) == 136 && sizeof(StatfsReply) == 64);
 static_assert(sizeof(XattrRequest) == 48 && sizeof(SyncRequest) == 40);

@@ -49,6 +49,10 @@ int Session::FinishNewFile(int fd, const MakeRequest& request, WireAttributes* a
   return changed ? StatAt(fd, "", attr) : 0;
 }
 
+void Session::After(const Object& directory, WireAttributes* attr) {
+  if (FreshAttributes(directory, attr) != 0) *attr = {};
+}
+
 int Session::Make(Op op, Reader& in, Reply& out) {
   MakeRequest request;
   Located found;
@@ -124,6 +128,7 @@ int Session::Make(Op op, Reader& in, Reply& out) {
     if (ours) unlinkat(directory, name, op == Op::kMkdir ? AT_REMOVEDIR : 0);
     return error;
   }
+  After(*found.object, &reply.directory);
   out.body.Put(reply);
   return 0;
 }
@@ -145,9 +150,10 @@ int Session::Link(Reader& in, Reply& out) {
   if (linkat(config_.proc_self_fd, FdName(object.object->fd.get()).c_str(),
              directory.object->fd.get(), name, AT_SYMLINK_FOLLOW) != 0)
     return errno;
-  WireAttributes attr;
-  if (int error = FreshAttributes(*object.object, &attr); error != 0) return error;
-  out.body.Put(attr);
+  ChildReply reply = {};
+  if (int error = FreshAttributes(*object.object, &reply.attributes); error != 0) return error;
+  After(*directory.object, &reply.directory);
+  out.body.Put(reply);
   return 0;
 }
 
@@ -174,6 +180,7 @@ int Session::Unlink(Reader& in, Reply& out) {
   ChildReply reply = {};
   if (victim && FreshAttributes(*victim, &reply.attributes) == 0)
     reply.handle = handles_.Insert(std::move(victim));
+  After(*found.object, &reply.directory);
   out.body.Put(reply);
   return 0;
 }
@@ -206,6 +213,8 @@ int Session::Rename(Reader& in, Reply& out) {
   // If the host moved it on already, the client learns that from its watch.
   if (StatAt(to.object->fd.get(), new_name, &reply.moved) != 0) reply.moved = {};
   if (victim) reply.victim_handle = handles_.Insert(std::move(victim));
+  After(*from.object, &reply.old_directory);
+  After(*to.object, &reply.new_directory);
   out.body.Put(reply);
   return 0;
 }

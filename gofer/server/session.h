@@ -76,6 +76,8 @@ class Session {
   // Opens what `object` is again, with access. Its type was checked to make that harmless.
   int Reopen(const Object& object, int flags, UniqueFd* fd);
   int FreshAttributes(const Object& object, WireAttributes* attr);
+  // Of a directory after a change in it; a failure is not the request's.
+  void After(const Object& directory, WireAttributes* attr);
   int FinishNewFile(int fd, const MakeRequest& request, WireAttributes* attr);
 
   const UniqueFd socket_;

@@ -22,6 +22,9 @@ namespace {
 using Code = Xbyak::CodeGenerator;
 using Kind = Event::Kind;
 
+// The races stop then: on a busy machine each round takes a time slice.
+constexpr int kSeconds = 10;
+
 size_t CountEntries(const std::string& path) {
   DIR* dir = opendir(path.c_str());
   if (dir == nullptr) return 0;
@@ -105,15 +108,18 @@ TEST(InterruptTest, RacesWithSystemCalls) {
   auto context = TestPlatform().NewContext();
   Registers regs = Load(*space, CallInALoop);
   std::atomic<int> asked{0}, seen{0};
+  std::atomic<bool> stop{false};
+  const time_t deadline = time(nullptr) + kSeconds;
   std::thread interrupter([&] {
     for (int i = 0; i < kInterrupts; ++i) {
-      while (seen.load() < i) sched_yield();
+      while (seen.load() < i && !stop.load()) sched_yield();
+      if (stop.load()) return;
       asked.fetch_add(1);
       context->Interrupt();
     }
   });
   uint64_t calls = 0;
-  while (seen.load() < kInterrupts) {
+  while (seen.load() < kInterrupts && time(nullptr) < deadline) {
     const Event event = context->Switch(*space, regs);
     if (event.kind == Kind::kInterrupted) {
       if (asked.load() > seen.load()) seen.fetch_add(1);
@@ -122,6 +128,7 @@ TEST(InterruptTest, RacesWithSystemCalls) {
     ASSERT_EQ(event.kind, Kind::kSyscall);
     ASSERT_EQ(regs.rbx, ++calls);
   }
+  stop.store(true);
   interrupter.join();
 }
 
@@ -131,19 +138,23 @@ TEST(InterruptTest, RacesWithTheStartOfASwitch) {
   auto context = TestPlatform().NewContext();
   Registers regs = Load(*space, Spin);
   std::atomic<int> round{0};
-  constexpr int kRounds = 10000;
+  constexpr int kRounds = 10000, kStop = kRounds + 1;
+  const time_t deadline = time(nullptr) + kSeconds;
   std::thread interrupter([&] {
     for (int i = 1; i <= kRounds; ++i) {
-      while (round.load() < i) {
-      }
+      while (round.load() < i) round.wait(i - 1);
+      if (round.load() == kStop) return;
       for (int spin = 0; spin < i % 64 * 16; ++spin) asm volatile("");
       context->Interrupt();
     }
   });
-  for (int i = 1; i <= kRounds; ++i) {
+  for (int i = 1; i <= kRounds && time(nullptr) < deadline; ++i) {
     round.store(i);
+    round.notify_one();
     ASSERT_EQ(context->Switch(*space, regs).kind, Kind::kInterrupted);
   }
+  round.store(kStop);
+  round.notify_one();
   interrupter.join();
 }
 

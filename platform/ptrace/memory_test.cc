@@ -90,8 +90,8 @@ TEST_F(MemoryTest, FilesAreMappedPrivateAndShared) {
 }
 
 TEST_F(MemoryTest, AReadOnlyDescriptorIsNotMappedSharedAndWritable) {
-  const std::string path = ::testing::TempDir() + "/caisson_memory_test";
-  UniqueFd make(open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  std::string path = ::testing::TempDir() + "/caisson_memory_test.XXXXXX";
+  UniqueFd make(mkostemp(&path[0], O_CLOEXEC));
   ASSERT_EQ(ftruncate(make.get(), 0x1000), 0);
   UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   unlink(path.c_str());

@@ -82,13 +82,16 @@ void Placement::Watch() {
     nanosleep(&tick, nullptr);
     mu_.Lock();
     const uint64_t now = __rdtsc();
-    auto idle = [&](Pair* pair) {
+    std::vector<Pair*> still;
+    for (Pair* pair : pinned_) {
       const uint64_t seen = pair->seen.load(std::memory_order_relaxed);
-      if (now < seen || now - seen < kHold) return false;
-      UnpinLocked(*pair);
-      return true;
-    };
-    pinned_.erase(std::remove_if(pinned_.begin(), pinned_.end(), idle), pinned_.end());
+      if (now < seen || now - seen < kHold) {
+        still.push_back(pair);
+      } else {
+        UnpinLocked(*pair);
+      }
+    }
+    pinned_ = std::move(still);
   }
 }
 

@@ -180,20 +180,49 @@ void AddCheckpoint(App& app, Args& a) {
   }
 }
 
+bool IsOption(const std::string& arg) { return arg.size() > 1 && arg[0] == '-'; }
+
+// Where the command is in `arguments`: the first word that is neither a global option nor the value
+// of one.
+size_t CommandIndex(const std::vector<std::string>& arguments) {
+  static const auto* flags = new std::set<std::string>{
+      "--debug", "--systemd-cgroup", "--strace", "--ignore-cgroups", "--fsgofer-host-uds", "-v",
+      "--version", "-h", "--help", "-debug", "-systemd-cgroup", "-version"};
+  static const auto* commands = new std::set<std::string>{
+      "create", "start", "run", "exec", "kill", "delete", "state", "ps", "list", "wait", "spec",
+      "features", "do", "debug", "version", "pause", "resume", "update", "events"};
+  static const auto* ignored =
+      new std::set<std::string>(std::begin(kIgnoredGlobals), std::end(kIgnoredGlobals));
+  size_t i = 0;
+  while (i < arguments.size() && IsOption(arguments[i])) {
+    const std::string& arg = arguments[i++];
+    if (arg.find('=') != std::string::npos || flags->contains(arg)) continue;
+    // These may stand alone.
+    const bool optional = arg == "--rootless" || ignored->contains(arg);
+    if (optional && i < arguments.size() && commands->contains(arguments[i])) continue;
+    ++i;
+  }
+  return std::min(i, arguments.size());
+}
+
 // Go programs' flags have one dash as well as two, and "=" after one letter too: "-root=/x" is
 // "--root=/x" and "-f=json" is "-f json". What comes after a bare word that follows the command may
 // be the guest's and is left alone.
 std::vector<std::string> Normalize(int argc, char** argv) {
   static const auto* single = new std::set<std::string>{"-root", "-log", "-log-format", "-debug",
                                                         "-systemd-cgroup", "-version"};
+  std::vector<std::string> in;
+  for (int i = 1; i < argc; ++i) in.emplace_back(argv[i]);
+  const size_t command = CommandIndex(in);
+  for (size_t i = 0; i < command; ++i) {
+    if (single->contains(in[i].substr(0, in[i].find('=')))) in[i] = "-" + in[i];
+  }
   std::vector<std::string> out;
-  int bare_words = 0;  // The command, then its first argument; values of options do not count.
-  for (int i = 1; i < argc; ++i) {
-    std::string arg = argv[i];
-    const bool is_option = !arg.empty() && arg[0] == '-';
-    if (!is_option && (i == 1 || argv[i - 1][0] != '-' || bare_words > 0)) ++bare_words;
-    if (bare_words == 0 && single->contains(arg.substr(0, arg.find('=')))) arg = "-" + arg;
-    if (bare_words < 2 && arg.size() > 2 && arg[0] == '-' && arg[1] != '-' && arg[2] == '=') {
+  bool guests = false;
+  for (size_t i = 0; i < in.size(); ++i) {
+    std::string& arg = in[i];
+    guests |= i > command && !IsOption(arg) && !IsOption(in[i - 1]);
+    if (!guests && arg.size() > 2 && arg[0] == '-' && arg[1] != '-' && arg[2] == '=') {
       out.push_back(arg.substr(0, 2));
       arg.erase(0, 3);
     }
@@ -208,18 +237,13 @@ std::vector<std::string> TakeGuestArguments(std::vector<std::string>& arguments)
   static const auto* flags = new std::set<std::string>{
       "-t", "--tty", "-d", "--detach", "-td", "-dt", "--no-new-privs", "--ignore-paused",
       "--no-subreaper", "--quiet", "-h", "--help"};
-  size_t at = 0;
-  // Global options' values may be words of their own.
-  while (at < arguments.size() && arguments[at] != "exec" && arguments[at] != "do" &&
-         arguments[at] != "ps") {
-    const bool is_option = !arguments[at].empty() && arguments[at][0] == '-';
-    const bool follows_option = at > 0 && arguments[at - 1][0] == '-';
-    if (!is_option && !follows_option) return {};  // Another command.
-    ++at;
-  }
+  size_t at = CommandIndex(arguments);
+  if (at == arguments.size()) return {};
+  const std::string& command = arguments[at];
+  if (command != "exec" && command != "do" && command != "ps") return {};
   for (++at; at < arguments.size(); ++at) {
     const std::string& arg = arguments[at];
-    if (arg.empty() || arg[0] != '-' || arg == "-") break;
+    if (!IsOption(arg)) break;
     if (arg == "--") {
       arguments.erase(arguments.begin() + static_cast<ptrdiff_t>(at));
       break;
@@ -299,14 +323,11 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
 
 std::string FindGlobal(int argc, char** argv, const std::string& name) {
   std::vector<std::string> arguments = Normalize(argc, argv);
-  for (size_t i = 0; i < arguments.size(); ++i) {
+  const size_t command = CommandIndex(arguments);
+  for (size_t i = 0; i < command; ++i) {
     const std::string& arg = arguments[i];
     if (arg == name) return i + 1 < arguments.size() ? arguments[i + 1] : "";
     if (arg.rfind(name + "=", 0) == 0) return arg.substr(name.size() + 1);
-    // The command ends the global options: a bare word that is no option's value.
-    bool may_be_value = i > 0 && arguments[i - 1][0] == '-' &&
-                        arguments[i - 1].find('=') == std::string::npos;
-    if (!arg.empty() && arg[0] != '-' && !may_be_value) return "";
   }
   return "";
 }

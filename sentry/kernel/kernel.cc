@@ -1,16 +1,14 @@
 #include "sentry/kernel/kernel.h"
 
-#include <sched.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 
 #include "absl/cleanup/cleanup.h"
 #include "base/log.h"
-#include "netstack/unix/unix_namespace.h"
-#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
+#include "sentry/kernel/kernel_context.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/version.h"
 #include "sentry/loader/loader.h"
@@ -18,46 +16,11 @@
 #include "vfs/operations.h"
 
 namespace caisson::kernel {
-namespace {
-
-KernelConfig WithDefaults(KernelConfig config) {
-  if (config.cpu_count == 0) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    config.cpu_count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-  }
-  return config;
-}
-
-// A context for work of the kernel itself on behalf of a process that does not exist yet.
-class BootContext final : public vfs::CallContext {
- public:
-  explicit BootContext(const Kernel::ProcessArgs& args) : args_(args) {}
-  const auth::Credentials& creds() const override { return *args_.creds; }
-  vfs::VfsPath root() const override { return args_.fs->root(); }
-  vfs::VfsPath cwd() const override { return args_.fs->cwd(); }
-  vfs::MountNamespace& mount_namespace() const override { return *args_.namespaces->mount; }
-  vfs::FileMode umask() const override { return args_.fs->umask(); }
-  uint64_t file_size_limit() const override { return kRlimInfinity; }
-  int32_t tgid() const override { return 0; }
-  int32_t tid() const override { return 0; }
-  Result<void> Block(int64_t) override { return Errno::kERESTARTSYS; }
-  void Wake() override {}
-  void SendSignal(int, bool) override {}
-  Result<void> CopyInBytes(GuestAddr, absl::Span<char>) override { return Errno::kEFAULT; }
-  Result<void> CopyOutBytes(GuestAddr, absl::Span<const char>) override { return Errno::kEFAULT; }
-
- private:
-  const Kernel::ProcessArgs& args_;
-};
-
-}  // namespace
-
 Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& dispatcher,
                KernelConfig config)
     : platform_(std::move(platform)),
       dispatcher_(dispatcher),
-      config_(WithDefaults(config)),
+      config_(config),
       boot_time_(time::BoottimeNow()),
       boot_realtime_(time::RealtimeNow()),
       root_user_ns_(MakeRef<auth::UserNamespace>()),
@@ -70,7 +33,7 @@ Kernel::~Kernel() {
 }
 
 Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
-  BootContext ctx(args);
+  KernelContext ctx(args.creds, args.fs, args.namespaces->mount);
   RefPtr<vfs::FileDescription> file = TRY(vfs::OpenForExec(ctx, ctx.cwd(), args.path, {}));
   std::vector<RefPtr<vfs::FileDescription>> denied{file};
   absl::Cleanup allow = [&denied] {
@@ -83,6 +46,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   load.envp = args.envp;
   load.stack_limit = args.limits.soft(kRlimitStack);
   load.personality = args.personality;
+  load.shared_memory = &shared_memory_;
   load.hwcap = config_.hwcap;
   load.hwcap2 = config_.hwcap2;
   const auth::Credentials& c = *args.creds;

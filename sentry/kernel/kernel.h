@@ -13,10 +13,12 @@
 #include "platform/platform.h"
 #include "sentry/futex/futex.h"
 #include "sentry/kernel/filesystems.h"
+#include "sentry/kernel/job_control.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/thread_group.h"
 #include "time/clock.h"
+#include "vfs/device.h"
 #include "vfs/file_description.h"
 #include "vfs/pipe/pipe_file.h"
 #include "vfs/tmpfs/memfd.h"
@@ -33,7 +35,7 @@ class SyscallDispatcher {
 };
 
 struct KernelConfig {
-  uint32_t cpu_count = 0;          // CPUs that the guest sees; 0: the host's.
+  uint32_t cpu_count = 1;          // CPUs that the guest sees.
   uint64_t total_memory = 0;       // Bytes.
   uint64_t hwcap = 0, hwcap2 = 0;
 };
@@ -57,7 +59,10 @@ class Kernel {
   const RefPtr<vfs::Inode>& anon_inode() const { return anon_inode_; }
   // Registered at boot, before the first task.
   FileSystemTypes& file_system_types() { return file_system_types_; }
+  KernelJobControl& job_control() { return job_control_; }
+  vfs::DeviceRegistry& devices() { return devices_; }
   vfs::PipeFactory& pipes() { return pipes_; }
+  mm::SharedMemoryFactory& shared_memory() { return shared_memory_; }
   vfs::tmpfs::AnonymousFiles& anonymous_files() { return anonymous_files_; }
   int64_t boot_time() const { return boot_time_; }            // CLOCK_BOOTTIME at start, ns.
   int64_t boot_realtime() const { return boot_realtime_; }  // CLOCK_REALTIME at start, ns.
@@ -108,9 +113,6 @@ class Kernel {
   // Sessions and process groups (setsid(2), setpgid(2)).
   Result<int32_t> Setsid(Task& task);
   Result<void> Setpgid(Task& task, int32_t pid, int32_t pgid);
-  // Gives up the controlling terminal of a session: SIGHUP and SIGCONT to its foreground group.
-  void DisassociateTtyLocked(Session& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
-
   // wait4(2), waitid(2).
   struct WaitArgs {
     enum class Who { kAny, kPid, kProcessGroup } who = Who::kAny;
@@ -165,8 +167,20 @@ class Kernel {
   RefPtr<auth::UserNamespace> root_user_ns_;
   RefPtr<PidNamespace> root_pid_ns_;
   FileSystemTypes file_system_types_;
+  KernelJobControl job_control_{*this};
+  vfs::DeviceRegistry devices_;
   vfs::PipeFactory pipes_;
   vfs::tmpfs::AnonymousFiles anonymous_files_;
+  class SharedMemory final : public mm::SharedMemoryFactory {
+   public:
+    explicit SharedMemory(vfs::tmpfs::AnonymousFiles& files) : files_(files) {}
+    Result<RefPtr<vfs::FileDescription>> NewSharedAnonymous(vfs::CallContext& ctx, uint64_t length) override {
+      return files_.NewSharedAnonymous(ctx, length);
+    }
+
+   private:
+    vfs::tmpfs::AnonymousFiles& files_;
+  } shared_memory_{anonymous_files_};
   const RefPtr<vfs::Inode> anon_inode_;
   Mutex tasks_mu_;
   std::map<const ThreadGroup*, std::vector<std::function<void(int32_t)>>> exit_callbacks_

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "sentry/kernel/kernel.h"
+#include "vfs/tty/tty.h"
 
 namespace caisson::kernel {
 
@@ -25,13 +26,15 @@ bool Kernel::IsOrphanedProcessGroup(ThreadGroup& member) {
 }
 
 Result<int32_t> Kernel::Setsid(Task& task) {
-  RefPtr<ProcessGroup> old;  // Released after the lock.
+  RefPtr<ProcessGroup> old;  // Released after the lock, as is the terminal.
+  RefPtr<vfs::tty::Tty> tty;
   ThreadGroup& group = task.group();
   MutexLock lock(tasks_mu_);
   if (group.pid().process_group != nullptr) return Errno::kEPERM;
   auto session = MakeRef<Session>(group.pid_ref());
   session->leader = &group;
   auto pg = MakeRef<ProcessGroup>(group.pid_ref(), session);
+  tty = std::move(group.controlling_tty);
   old = std::move(group.process_group);
   auto& members = old->members;
   members.erase(std::remove(members.begin(), members.end(), &group), members.end());
@@ -75,19 +78,6 @@ Result<void> Kernel::Setpgid(Task& task, int32_t pid, int32_t pgid) {
   wanted->members.push_back(group);
   group->process_group = std::move(wanted);
   return {};
-}
-
-void Kernel::DisassociateTtyLocked(Session& session) {
-  if (session.controlling_tty == nullptr) return;
-  if (session.foreground && session.foreground->process_group != nullptr) {
-    for (ThreadGroup* member : session.foreground->process_group->members) {
-      member->SendSignal(signal::Info(signal::kSIGHUP));
-      member->SendSignal(signal::Info(signal::kSIGCONT));
-    }
-  }
-  session.controlling_tty = nullptr;
-  session.tty_inode = nullptr;
-  session.foreground = nullptr;
 }
 
 }  // namespace caisson::kernel

@@ -7,7 +7,6 @@
 
 #include "base/ref.h"
 #include "sentry/kernel/pid.h"
-#include "vfs/file_description.h"
 
 namespace caisson::kernel {
 
@@ -17,9 +16,6 @@ class Session : public RefCounted<Session> {
   ~Session() { id_->session = nullptr; }
   Pid& id() const { return *id_; }
   ThreadGroup* leader = nullptr;              // Null once it has ended.
-  void* controlling_tty = nullptr;            // The tty object (vfs/tty), or null.
-  RefPtr<vfs::Inode> tty_inode;               // /dev/tty opens it again.
-  RefPtr<Pid> foreground;                     // Process group of the controlling terminal.
 
  private:
   const RefPtr<Pid> id_;

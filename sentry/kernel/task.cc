@@ -2,8 +2,7 @@
 
 #include <algorithm>
 
-#include "sentry/ipc/ipc_namespace.h"
-#include "netstack/unix/unix_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 

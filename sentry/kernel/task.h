@@ -26,11 +26,8 @@
 #include "vfs/call_context.h"
 #include "vfs/mount.h"
 
-namespace caisson::ipc {
-class IpcNamespace;
-}
 namespace caisson::netstack {
-class UnixNamespace;
+class NetNamespace;
 }
 
 namespace caisson::kernel {
@@ -63,8 +60,8 @@ struct NamespaceSet : public RefCounted<NamespaceSet> {
   ~NamespaceSet();
   RefPtr<vfs::MountNamespace> mount;
   RefPtr<UtsNamespace> uts;
-  RefPtr<ipc::IpcNamespace> ipc;
-  RefPtr<netstack::UnixNamespace> net;
+  RefPtr<IpcNamespace> ipc;
+  RefPtr<netstack::NetNamespace> net;
   RefPtr<PidNamespace> pid_for_children;
 };
 

@@ -1,12 +1,12 @@
 // clone(2), clone3(2), fork(2), vfork(2), unshare(2) (Linux kernel/fork.c, copy_process()).
 #include "absl/cleanup/cleanup.h"
-#include "netstack/unix/unix_namespace.h"
-#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/clone_flags.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/task.h"
+#include "vfs/tty/tty.h"
 
 namespace caisson::kernel {
 namespace {
@@ -39,8 +39,8 @@ Result<RefPtr<NamespaceSet>> CopyNamespaces(Task& task, const RefPtr<NamespaceSe
     fs.set_cwd(cwd);
   }
   if ((flags & kCloneNewuts) != 0) set->uts = old->uts->Clone(creds.user_ns);
-  if ((flags & kCloneNewipc) != 0) set->ipc = MakeRef<ipc::IpcNamespace>(creds.user_ns);
-  if ((flags & kCloneNewnet) != 0) set->net = MakeRef<netstack::UnixNamespace>();
+  if ((flags & kCloneNewipc) != 0) set->ipc = MakeRef<IpcNamespace>(creds.user_ns);
+  if ((flags & kCloneNewnet) != 0) set->net = MakeRef<netstack::NetNamespace>(old->net->flight(), old->net->fs(), NextNamespaceInode());
   if ((flags & kCloneNewpid) != 0) {
     constexpr int kMaxLevel = 32;  // MAX_PID_NS_LEVEL.
     if (old->pid_for_children->level() >= kMaxLevel) return Errno::kENOSPC;
@@ -182,6 +182,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
       }
       group->parent = parent;
       parent->children.push_back(group);
+      group->controlling_tty = group_->controlling_tty;
       group->process_group = group_->process_group;
       if (group->process_group) group->process_group->members.push_back(group.get());
     }

@@ -154,6 +154,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.envp = args.envp;
   load.stack_limit = group_->limits().soft(kRlimitStack);
   load.personality = personality.load(std::memory_order_relaxed);
+  load.shared_memory = &kernel_.shared_memory();
   load.hwcap = kernel_.config().hwcap;
   load.hwcap2 = kernel_.config().hwcap2;
   load.open = [this, &denied](const std::string& path) -> Result<RefPtr<vfs::FileDescription>> {

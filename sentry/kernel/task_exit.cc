@@ -2,13 +2,13 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "netstack/unix/unix_namespace.h"
-#include "sentry/ipc/ipc_namespace.h"
+#include "netstack/sockets.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task.h"
 #include "vfs/file_lock.h"
+#include "vfs/tty/tty.h"
 
 namespace caisson::kernel {
 
@@ -73,6 +73,8 @@ void Task::ExitTask() {
 
   bool stop_complete = false;
   int stop_signal = 0;
+  RefPtr<vfs::tty::Tty> tty;
+  int32_t led_session = 0;
   std::vector<RefPtr<ThreadGroup>> released;  // Destroyed after the locks are dropped.
   RefPtr<Task> self_reference;
   bool last = false;
@@ -105,12 +107,16 @@ void Task::ExitTask() {
       }
     }
     if (last) {
+      tty = std::move(group_->controlling_tty);
+      Session& session = *group_->process_group->session();
+      if (session.leader == group_.get()) led_session = session.id().global();
       kernel_.ExitGroupLocked(*group_, released);
       auto node = kernel_.exit_callbacks_.extract(group_.get());
       if (!node.empty()) callbacks = std::move(node.mapped());
     }
   }
   group_->exec_queue.Notify(kEventIn);
+  if (tty && led_session != 0) tty->OnSessionLeaderExit(led_session);
   if (stop_complete) group_->NotifyStopped(stop_signal);
   if (last) {
     group_->timers().Stop();
@@ -208,7 +214,6 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>
   if (RefPtr<ProcessGroup> pg = group.process_group) {
     if (Session* session = pg->session().get(); session->leader == &group) {
       session->leader = nullptr;
-      DisassociateTtyLocked(*session);
     }
     check_orphan(pg.get(), &group);
   }

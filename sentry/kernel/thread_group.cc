@@ -5,6 +5,7 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task.h"
+#include "vfs/tty/tty.h"
 
 namespace caisson::kernel {
 

@@ -15,6 +15,10 @@
 #include "sentry/signal/signal.h"
 #include "time/clock.h"
 
+namespace caisson::vfs::tty {
+class Tty;
+}
+
 namespace caisson::kernel {
 
 class Kernel;
@@ -62,6 +66,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   ThreadGroup* parent = nullptr;      // The parent holds its children; null for init.
   std::vector<RefPtr<ThreadGroup>> children;
   RefPtr<ProcessGroup> process_group;
+  RefPtr<vfs::tty::Tty> controlling_tty;  // As Linux's signal->tty.
   int exit_signal = signal::kSIGCHLD;  // 0: none (clone).
   bool zombie = false;                // All tasks have ended, wait(2) has not come.
   bool reaped = false;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "base/guest_addr.h"
 #include "base/io_buffer.h"
 #include "base/mutex.h"
@@ -55,6 +56,12 @@ class SharedMemoryFactory {
   // futexes in it are keyed by that. Errors: ENOMEM, ENOSPC, ENFILE.
   virtual Result<RefPtr<vfs::FileDescription>> NewSharedAnonymous(vfs::CallContext& ctx,
                                                                   uint64_t length) = 0;
+  // The same for a System V segment, which is shown as `name` ("/SYSV00000000 (deleted)").
+  virtual Result<RefPtr<vfs::FileDescription>> NewSegment(vfs::CallContext& ctx,
+                                                          absl::string_view name,
+                                                          uint64_t length) {
+    return NewSharedAnonymous(ctx, length);
+  }
 };
 
 // Something that counts its mappings (a System V segment). All VMAs that come from one Mmap() hold
@@ -76,6 +83,7 @@ struct MmapArgs {
   std::string name;         // For /proc/PID/maps: "[stack]", "[vdso]"; else the file's.
   bool special = false;     // Not merged, split, remapped or unmapped by the guest's mremap.
   RefPtr<MappedObject> object;
+  bool never_writable = false;  // mprotect(PROT_WRITE) is EACCES (shmat(SHM_RDONLY)).
 };
 
 // One mapping of a new program: private, at a fixed place that nothing overlaps.

@@ -38,8 +38,9 @@ Result<RefPtr<Inode>> GoferInode::Make(CallContext& ctx, gp::Op op, absl::string
   }
   const bool named = op != gp::Op::kTmpfile;
   const bool expected = named && Expect(IN_CREATE, name);
+  const Snapshot directory_begin = Begin();
   Snapshot begin;
-  begin.stamp = gofer().NextStamp();
+  begin.stamp = directory_begin.stamp;
   begin.invalidations = kAny;
   Result<GoferCallResult> called =
       gofer().CallOn(*this, gp::kLocateKeep | WatchFlag(), op, request,
@@ -61,11 +62,14 @@ Result<RefPtr<Inode>> GoferInode::Make(CallContext& ctx, gp::Op op, absl::string
     bool sure;
     {
       MutexLock lock(directory_->mu());
-      sure = !r.uncertain && directory_->foreign_changes_locked() == foreign_before;
+      sure = directory_->watch() >= 0 && !r.uncertain &&
+             directory_->foreign_changes_locked() == foreign_before;
+      unwatchable_.store(directory_->watch() < 0, std::memory_order_relaxed);
+      if (!sure) directory_->ForeignChangeLocked(true);
     }
     begin.permissions_covered = begin.rest_covered =
         Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful);
-    EntriesChanged();
+    EntriesChanged(reply.directory, directory_begin);
   }
   child->TakeAttributes(reply.attributes, begin);
   if (r.fd.valid()) TRY(child->TakeCreatedFile(std::move(r.fd)));
@@ -102,17 +106,20 @@ Result<void> GoferInode::Link(CallContext&, absl::string_view name, Inode& targe
   gp::LinkRequest request = {};
   request.name_length = static_cast<uint16_t>(name.size());
   const bool expected = Expect(IN_CREATE, name);
+  const Snapshot directory_begin = Begin();
   Result<GoferCallResult> called = gofer().CallOnTwo(
       object, *this, offsetof(gp::LinkRequest, directory), gp::Op::kLink, request, name);
   if (!called.ok() || !called->status.ok()) {
     Unexpect(expected, IN_CREATE, name);
     return ErrorOf(called);
   }
+  gp::ChildReply reply = {};
+  if (!gp::Reader(called->body).Take(&reply)) return Errno::kEIO;
   object.SetOwnChange();
   if (object.is_regular()) object.DropReadFile();
   Attach(name, object, Evidence::kSure);
   object.Invalidate(true);
-  EntriesChanged();
+  EntriesChanged(reply.directory, directory_begin);
   return {};
 }
 
@@ -168,6 +175,7 @@ Result<void> GoferInode::Remove(absl::string_view name, GoferInode& victim, uint
   request.flags = flags;
   if (victim.NeedsKeeping()) request.flags |= gp::kUnlinkKeep;
   const bool expected = Expect(IN_DELETE, name);
+  const Snapshot directory_begin = Begin();
   Result<GoferCallResult> called = gofer().CallOn(*this, gp::kLocateKeep | WatchFlag(),
                                                   gp::Op::kUnlink, request, name);
   if (!called.ok() || !called->status.ok()) {
@@ -181,7 +189,7 @@ Result<void> GoferInode::Remove(absl::string_view name, GoferInode& victim, uint
     directory_->SetAbsentLocked(name);
   }
   victim.LostName(*this, name, reply.handle, reply.handle != 0 ? &reply.attributes : nullptr);
-  EntriesChanged();
+  EntriesChanged(reply.directory, directory_begin);
   return {};
 }
 
@@ -208,6 +216,7 @@ Result<void> GoferInode::Rename(CallContext&, absl::string_view old_name, Inode&
   const bool expected[4] = {Expect(IN_MOVED_FROM, old_name), to.Expect(IN_MOVED_TO, new_name),
                             exchange && to.Expect(IN_MOVED_FROM, new_name),
                             exchange && Expect(IN_MOVED_TO, old_name)};
+  const Snapshot begin = Begin(), to_begin = to.Begin();
   Result<GoferCallResult> called = gofer().CallOnTwo(
       *this, to, offsetof(gp::RenameRequest, new_directory), gp::Op::kRename, request,
       std::string(old_name) + std::string(new_name));
@@ -237,8 +246,8 @@ Result<void> GoferInode::Rename(CallContext&, absl::string_view old_name, Inode&
   moved.SetOwnChange();
   moved.Invalidate(false);
   if (exchange && replaced != nullptr) replaced->Invalidate(false);
-  EntriesChanged();
-  if (&to != this) to.EntriesChanged();
+  EntriesChanged(reply.old_directory, begin);
+  if (&to != this) to.EntriesChanged(reply.new_directory, to_begin);
   return {};
 }
 

@@ -118,8 +118,10 @@ TEST_F(GoferCoherenceTest, OwnChangesDoNotDisturbTheCache) {
 }
 
 TEST_F(GoferCoherenceTest, CreateWriteUnlinkIsTwoMessages) {
-  ASSERT_OK(ctx().WriteFile("/warm", "x"));
-  ASSERT_OK(ctx().Unlink("/warm"));
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_OK(ctx().WriteFile("/warm" + std::to_string(i), "x"));
+    ASSERT_OK(ctx().Unlink("/warm" + std::to_string(i)));
+  }
   EXPECT_EQ(Calls([&] {
               RefPtr<FileDescription> file = *ctx().Open("/f", kOpenCreate | kOpenReadWrite);
               EXPECT_EQ(*ctx().Write(*file, "data"), 4u);

@@ -7,6 +7,8 @@
 
 namespace caisson::vfs {
 
+namespace gp = caisson::gofer;
+
 namespace {
 
 // An event of this age or less may be of the guest's own doing, of which its watches were told.
@@ -100,11 +102,17 @@ void GoferInode::Unexpect(bool expected, uint32_t mask, absl::string_view name) 
   directory_->ForeignChangeLocked(true);
 }
 
-void GoferInode::EntriesChanged() {
+void GoferInode::EntriesChanged(const gp::WireAttributes& after, Snapshot begin) {
   SetOwnChange();
-  Invalidate(false);
-  MutexLock lock(directory_->mu());
-  directory_->OwnChangeLocked();
+  {
+    MutexLock lock(directory_->mu());
+    directory_->OwnChangeLocked();
+  }
+  if (IsPlausible(after) && begin.rest_covered) {
+    TakeAttributes(after, begin);
+  } else {
+    Invalidate(false);
+  }
 }
 
 }  // namespace caisson::vfs

@@ -195,8 +195,14 @@ uint64_t GoferInode::ParentIno() {
   return parent_ ? parent_->id_.ino : id_.ino;
 }
 
+// Before the first lookup there is no watch, but that lookup places it, so what it finds may be
+// cached under the generation of before. A lookup that got none, or an event on the way, changes it.
 uint64_t GoferInode::LookupGeneration() {
-  return is_watched() ? directory_->generation() : kNeverCache;
+  if (directory_ == nullptr) return 0;
+  if (!is_watched() &&
+      (!gofer().watches_work() || unwatchable_.load(std::memory_order_relaxed)))
+    return kNeverCache;
+  return directory_->generation();
 }
 
 uint16_t GoferInode::WatchFlag() const {

@@ -84,7 +84,7 @@ class GoferInode final : public Inode {
   Mutex& append_mu() ABSL_LOCK_RETURNED(append_mu_) { return append_mu_; }
   void WriterGone(GoferHostFile& file) ABSL_LOCKS_EXCLUDED(file_mu_);
   Result<void> SyncDirectory(bool data_only);
-  Result<std::shared_ptr<const DirectoryListing>> List();
+  Result<std::shared_ptr<const DirectoryListing>> List(bool for_cache = false);
   uint64_t ParentIno() ABSL_LOCKS_EXCLUDED(gofer().place_mu());
 
   // --- For the file system. ---
@@ -160,7 +160,9 @@ class GoferInode final : public Inode {
   // Own changes and the host events that they cause.
   bool Expect(uint32_t mask, absl::string_view name);
   void Unexpect(bool expected, uint32_t mask, absl::string_view name);
-  void EntriesChanged();
+  // The guest changed entries here: `after` is what this directory is since a request that was
+  // sent at `begin`.
+  void EntriesChanged(const caisson::gofer::WireAttributes& after, Snapshot begin);
   Result<UniqueFd> OpenHost(uint32_t access, uint32_t flags);
   Result<bool> HasXattrs();
 
@@ -193,6 +195,7 @@ class GoferInode final : public Inode {
   GoferHostFile* write_file_ ABSL_GUARDED_BY(file_mu_) = nullptr;  // Weak.
   RefPtr<GoferHostFile> created_file_ ABSL_GUARDED_BY(file_mu_);   // Until the first Open().
   std::atomic<uint64_t> file_epoch_{0};
+  std::atomic<bool> unwatchable_{false};      // The gofer could place no watch. Relaxed.
   std::atomic<bool> read_since_stat_{false};  // Reading moved the access time. Relaxed.
   std::atomic<int64_t> own_change_{0};  // ns: when the guest last changed it. Relaxed.
   Mutex append_mu_;  // Held for a write and a stat, so that the position after an append is known.

@@ -11,6 +11,7 @@ namespace {
 // After so many lookups that the cache could not answer, the directory is listed: attributes of all
 // its files for one message, and "not there" for none from then on.
 constexpr int kMissesBeforeListing = 4;
+constexpr int kMaxChunksForCache = 4;  // Not if it is that large.
 // A listing that is longer fills no cache. Also keeps a hostile gofer from filling memory.
 constexpr size_t kMaxPrimed = 8192;
 constexpr size_t kMaxListing = 64 << 20;
@@ -57,7 +58,7 @@ GoferInode::CachedLookup GoferInode::LookupCached(absl::string_view name) {
 Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
   if (directory_ == nullptr) return Errno::kENOTDIR;
   CachedLookup cached = LookupCached(name);
-  if (cached.should_list && List().ok()) cached = LookupCached(name);
+  if (cached.should_list && List(true).ok()) cached = LookupCached(name);
   if (cached.known) {
     if (!cached.inode) return Errno::kENOENT;
     return RefPtr<Inode>(std::move(cached.inode));
@@ -79,8 +80,12 @@ Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
     MutexLock lock(directory_->mu());
     sure = directory_->watch() >= 0 && !r.uncertain &&
            directory_->foreign_changes_locked() == foreign_before;
-    if (sure && !r.status.ok() && r.status.error() == Errno::kENOENT)
+    unwatchable_.store(directory_->watch() < 0, std::memory_order_relaxed);
+    if (!sure) {
+      directory_->ForeignChangeLocked(true);
+    } else if (!r.status.ok() && r.status.error() == Errno::kENOENT) {
       directory_->SetAbsentLocked(name);
+    }
   }
   TRY(r.status);
   gp::Reader in(r.body);
@@ -112,7 +117,7 @@ void GoferInode::Prime(const DirectoryListing& listing,
   if (complete) directory_->SetCompleteLocked();
 }
 
-Result<std::shared_ptr<const DirectoryListing>> GoferInode::List() {
+Result<std::shared_ptr<const DirectoryListing>> GoferInode::List(bool for_cache) {
   uint64_t changes_before;
   {
     MutexLock lock(directory_->mu());
@@ -128,7 +133,9 @@ Result<std::shared_ptr<const DirectoryListing>> GoferInode::List() {
   bool uncertain = false;
   size_t bytes = 0;
   gp::ReadDirectoryRequest request = {};
+  int chunks = 0;
   for (bool end = false; !end;) {
+    if (for_cache && ++chunks > kMaxChunksForCache) return Errno::kE2BIG;
     const uint16_t watch = request.cookie == 0 ? WatchFlag() : 0;
     GoferCallResult r =
         TRY(gofer().CallOn(*this, gp::kLocateKeep | watch, gp::Op::kReadDirectory, request));

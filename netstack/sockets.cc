@@ -1,0 +1,19 @@
+#include "netstack/sockets.h"
+
+#include "netstack/unix/unix_socket.h"
+
+namespace caisson::netstack {
+Result<RefPtr<vfs::Socket>> NewSocket(vfs::CallContext& ctx, NetNamespace& ns, int domain,
+                                      int type, int protocol, uint32_t flags) {
+  if (domain == kAfUnix) return NewUnixSocket(ctx, ns.unix_sockets(), ns.fs(), type, protocol, flags);
+  return Errno::kEAFNOSUPPORT;  // As a kernel without that family.
+}
+
+Result<std::pair<RefPtr<vfs::Socket>, RefPtr<vfs::Socket>>> NewSocketPair(
+    vfs::CallContext& ctx, NetNamespace& ns, int domain, int type, int protocol,
+    uint32_t flags) {
+  if (domain == kAfUnix) return NewUnixPair(ctx, ns.unix_sockets(), ns.fs(), type, protocol, flags);
+  return Errno::kEAFNOSUPPORT;  // As a kernel without that family.
+}
+
+}  // namespace caisson::netstack
