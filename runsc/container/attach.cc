@@ -116,7 +116,10 @@ absl::Status Announce(const Attachment& attachment, pid_t monitor, UniqueFd& mas
 
 absl::StatusOr<UniqueFd> OpenDebugLog(const Options& options, const std::string& command,
                                       const std::string& id) {
-  if (options.debug_log.empty()) return UniqueFd();
+  if (options.debug_log.empty()) {
+    if (!options.strace) return UniqueFd();
+    return Duplicate(options.log_fd >= 0 ? options.log_fd : STDERR_FILENO);
+  }
   std::string path = options.debug_log;
   if (absl::EndsWith(path, "/")) {
     mkdir(path.c_str(), 0755);

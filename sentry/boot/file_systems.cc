@@ -28,7 +28,7 @@ void RegisterFileSystems(kernel::Kernel& kernel) {
                     return RefPtr<vfs::FileSystem>(MakeRef<vfs::tty::DevptsFileSystem>(kernel.job_control(), parsed));
                   },
                   .in_user_namespace = true});
-  vfs::dev::RegisterMemoryDevices(kernel.devices());
+  vfs::dev::RegisterMemoryDevices(kernel.devices(), kernel.anonymous_files());
   constexpr uint32_t kTtyMajor = 5;
   kernel.devices().Register(vfs::DeviceRegistry::Type::kChar, kTtyMajor, 0, 1, "/dev/tty",
                             [&kernel](vfs::CallContext& ctx, const vfs::OpenArgs& args, vfs::Inode& inode,

@@ -1,5 +1,7 @@
 #include "sentry/boot/sandbox_kernel.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <thread>
 #include <utility>
@@ -24,15 +26,6 @@ namespace {
 constexpr int64_t kDrainNs = 2'000'000'000;
 constexpr int64_t kReapNs = 10'000'000'000;
 constexpr char kDefaultPath[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-kernel::KernelConfig ToKernelConfig(const protocol::SandboxConfig& config) {
-  kernel::KernelConfig out;
-  out.cpu_count = config.cpu_count();
-  out.total_memory = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * kPageSize;
-  out.hwcap = getauxval(AT_HWCAP);
-  out.hwcap2 = getauxval(AT_HWCAP2);
-  return out;
-}
 
 Reply NoContainer(const std::string& id) {
   return ErrorReply(Reply::NOT_FOUND, absl::StrCat("container ", id, " does not exist"));
@@ -131,8 +124,9 @@ Result<std::string> FindProgram(vfs::CallContext& ctx, const std::string& name, 
 
 }  // namespace
 
-SandboxKernel::SandboxKernel(const protocol::SandboxConfig& config, std::unique_ptr<platform::Platform> platform)
-    : kernel_(std::move(platform), dispatcher_, ToKernelConfig(config)), host_files_(poller_) {
+SandboxKernel::SandboxKernel(const protocol::SandboxConfig& config, const kernel::KernelConfig& kernel_config,
+                             std::unique_ptr<platform::Platform> platform)
+    : kernel_(std::move(platform), dispatcher_, kernel_config), host_files_(poller_) {
   dispatcher_.SetStrace(config.strace(), config.strace_filter());
   RegisterFileSystems(kernel_);
 }
@@ -248,7 +242,8 @@ Reply SandboxKernel::NewProcess(ContainerState& state, const protocol::Process& 
   if (!made.ok()) return ExecError(name, made.error());
   *task = *made;
   out->group = (*made)->group_ref();
-  if (out->terminal) out->terminal->tty().SetControllingAtStart(**made, kernel_.job_control());
+  // Nobody runs as this task yet, so this thread may act as it.
+  if (out->terminal) out->terminal->tty().MaybeBecomeControlling(**made, true);
   return Reply();
 }
 

@@ -22,7 +22,8 @@ namespace caisson::boot {
 // Thread-safe: mu_ guards the tables, and is not held while a process is made or waited for.
 class SandboxKernel final : public KernelControl {
  public:
-  SandboxKernel(const protocol::SandboxConfig& config, std::unique_ptr<platform::Platform> platform);
+  SandboxKernel(const protocol::SandboxConfig& config, const kernel::KernelConfig& kernel_config,
+                std::unique_ptr<platform::Platform> platform);
   ~SandboxKernel() override;
 
   protocol::Reply CreateContainer(protocol::Container container, std::vector<UniqueFd> gofer_sockets,
