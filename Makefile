@@ -1,10 +1,47 @@
-# The two commands: `make run` and `make test`. Everything they need is installed by tools/setup.
+# The two commands are `make run` and `make test`; both do everything, from a fresh clone on a fresh
+# Debian 12 as root. Packages come from tools/setup.
 SHELL := /bin/bash
-.PHONY: setup build run test
+JOBS ?= $(shell nproc)
+BUILD := build/release
 
-setup:
-	@tools/setup
+.PHONY: help build run test test-all bench docs clean setup-build setup-test
 
-build: setup
+help:
+	@echo 'make build     $(BUILD)/bin/runsc, one static executable'
+	@echo 'make run       build, then a demonstration container (on a terminal: a shell in it)'
+	@echo 'make test      everything a change must pass; the last line has the counts'
+	@echo 'make test-all  and what takes longer: all units under ASan and TSan'
+	@echo 'make bench     the figures of README.md'
+	@echo 'make docs      generated documents'
+
+setup-build:
+	@tools/setup build
+
+setup-test:
+	@tools/setup test
+
+$(BUILD)/build.ninja: | setup-build
 	cmake --preset release
-	cmake --build --preset release
+
+build: setup-build $(BUILD)/build.ninja
+	cmake --build $(BUILD) -j $(JOBS) --target runsc
+
+run: build
+	@tools/demo $(BUILD)/bin/runsc
+
+test: setup-test
+	@tools/run_tests --jobs $(JOBS)
+
+test-all: setup-test
+	@tools/run_tests --jobs $(JOBS) --all
+
+bench: setup-test $(BUILD)/build.ninja
+	cmake --build $(BUILD) -j $(JOBS) --target runsc benchmarks
+	@benchmarks/run.py --runtime $(BUILD)/bin/runsc
+
+docs:
+	@tools/gen_compat
+	@if [ -x $(BUILD)/bin/runsc ]; then $(BUILD)/bin/runsc internal-oci-doc > docs/oci.md; fi
+
+clean:
+	rm -rf build

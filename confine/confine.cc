@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -41,6 +42,14 @@ absl::StatusOr<UniqueFd> EmptyFileSystem() {
       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!mount) return HostErrnoStatus(errno, "fsmount");
   return mount;
+}
+
+void ReportDeniedCall(int, siginfo_t* info, void*) {
+  char line[128];
+  const int n = snprintf(line, sizeof(line), "host call %d at %p is not allowed\n",
+                         info->si_syscall, info->si_call_addr);
+  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, line, static_cast<size_t>(n));
+  _exit(128 + SIGSYS);
 }
 
 }  // namespace
@@ -96,7 +105,7 @@ absl::Status InstallFilter(absl::Span<const bpf::Instruction> program, OnViolati
   std::vector<bpf::Instruction> copy(program.begin(), program.end());
   for (bpf::Instruction& i : copy) {
     if (i.code == (BPF_RET | BPF_K) && i.k == bpf::kRetKillProcess &&
-        on_violation == OnViolation::kTrap) {
+        on_violation == OnViolation::kReport) {
       i.k = bpf::kRetTrap;
     }
     for (const FilterConstant& constant : constants) {
@@ -104,6 +113,12 @@ absl::Status InstallFilter(absl::Span<const bpf::Instruction> program, OnViolati
         i.k = constant.value;
       }
     }
+  }
+  if (on_violation == OnViolation::kReport) {
+    struct sigaction action {};
+    action.sa_sigaction = ReportDeniedCall;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGSYS, &action, nullptr);
   }
   sock_fprog prog{static_cast<unsigned short>(copy.size()),
                   reinterpret_cast<sock_filter*>(copy.data())};

@@ -23,8 +23,10 @@ absl::Status SetNoNewPrivileges();
 
 enum class OnViolation {
   kKill,  // The process is killed (SIGSYS).
-  // SIGSYS is raised instead, which a handler can report: for debugging. As confined, less loud.
-  kTrap,
+  // For debugging: the call is denied and raises SIGSYS, whose handler says on stderr which call it
+  // was and ends the process. (A process that has been taken over could change the handler, and
+  // would learn what is denied.)
+  kReport,
 };
 // What only the running process knows: comparisons with `placeholder` in the program become ones
 // with `value`.

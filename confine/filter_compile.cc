@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <map>
+#include <set>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -50,10 +51,14 @@ absl::StatusOr<std::vector<bpf::Instruction>> CompileFilter(const FilterTable& t
   seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
   seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2);  // Binary tree.
   std::map<int, uint32_t> actions;
+  std::set<int> unconditional;
   for (const FilterRule& rule : table.rules) {
     if (!actions.emplace(rule.number, rule.action).second &&
         actions[rule.number] != rule.action) {
       return absl::InvalidArgumentError(absl::StrCat("call ", rule.number, ": two actions"));
+    }
+    if (rule.checks.count == 0 && !unconditional.insert(rule.number).second) {
+      return absl::InvalidArgumentError(absl::StrCat("call ", rule.number, ": listed twice"));
     }
     RETURN_IF_ERROR(AddRule(context, rule));
   }

@@ -33,6 +33,8 @@ TEST(CompileFilterTest, RefusesATableThatContradictsItself) {
   EXPECT_FALSE(CompileFilter({"test", kTwoActions}).ok());
   static constexpr FilterRule kTwice[] = {{SYS_read, {Equals(0, 1), Equals(0, 2)}, "a"}};
   EXPECT_FALSE(CompileFilter({"test", kTwice}).ok());
+  static constexpr FilterRule kAgain[] = {{SYS_read, {}, "a"}, {SYS_read, {}, "b"}};
+  EXPECT_FALSE(CompileFilter({"test", kAgain}).ok());
   static constexpr FilterRule kNever[] = {{SYS_read, {Masked(0, 1, 2)}, "a"}};
   EXPECT_FALSE(CompileFilter({"test", kNever}).ok());
 }

@@ -89,7 +89,7 @@ int RunGofer(int argc, char** argv,
   const confine::FilterConstant directory{kProcSelfFd,
                                           static_cast<uint32_t>(proc_self_fd->get())};
   options.proc_self_fd = std::move(proc_self_fd).value();
-  const auto on_violation = args->IntOption("debug") != 0 ? confine::OnViolation::kTrap
+  const auto on_violation = args->IntOption("debug") != 0 ? confine::OnViolation::kReport
                                                           : confine::OnViolation::kKill;
   options.confine = [directory, on_violation] {
     absl::Status installed =

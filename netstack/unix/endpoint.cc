@@ -98,7 +98,7 @@ void Endpoint::Release(bool embryo) {
   WakeRoomWaiters();
   UnixFlight& flight = ns_->flight();
   if (!unread.empty()) flight.Bury(std::move(unread));
-  if (!embryo && flight.files() != 0) flight.Collect();
+  if (!embryo) flight.OnRelease();
 }
 
 }  // namespace caisson::netstack

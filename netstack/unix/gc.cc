@@ -121,6 +121,14 @@ void UnixFlight::Bury(std::vector<UnixMessage> messages) {
   }
 }
 
+void UnixFlight::OnRelease() {
+  {
+    MutexLock lock(mu_);
+    if (sockets_.empty() || ++releases_ <= sockets_.size() / 32) return;
+  }
+  Collect();
+}
+
 // A socket whose every reference is in a message is a candidate. Candidates that are referred to
 // only from queues of candidates which themselves cannot be reached are garbage. A message on its
 // way between queues counts as a reference from outside, and counts change only under mu_, so what
@@ -130,6 +138,7 @@ void UnixFlight::Collect() {
   {
     MutexLock lock(mu_);
     if (collecting_) return;
+    releases_ = 0;
     std::vector<Endpoint*> candidates;
     for (Endpoint* end : sockets_) {
       end->external = -1;

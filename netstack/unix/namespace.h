@@ -30,8 +30,11 @@ class UnixFlight : public RefCounted<UnixFlight> {
   // Drops messages: a chain of sockets, each in a message to the next, is taken down in a loop
   // rather than by recursion.
   void Bury(std::vector<UnixMessage> messages) ABSL_LOCKS_EXCLUDED(mu_);
-  // unix_gc(): if anything is in flight.
+  // unix_gc().
   void Collect() ABSL_LOCKS_EXCLUDED(mu_);
+  // A socket has gone, perhaps the last way to others: collects, at once if few sockets are in
+  // flight, else every so many times, so that the cost of each call stays bounded.
+  void OnRelease() ABSL_LOCKS_EXCLUDED(mu_);
   // Held by whoever moves a message with files into or out of a queue.
   Mutex& mutex() ABSL_LOCK_RETURNED(mu_) { return mu_; }
   int64_t files() const;
@@ -44,6 +47,7 @@ class UnixFlight : public RefCounted<UnixFlight> {
   absl::flat_hash_map<uint32_t, int64_t> by_user_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<Endpoint*> sockets_ ABSL_GUARDED_BY(mu_);  // With in_flight != 0.
   bool collecting_ ABSL_GUARDED_BY(mu_) = false;
+  size_t releases_ ABSL_GUARDED_BY(mu_) = 0;  // Since the last collection.
   Mutex grave_mu_;
   std::vector<UnixMessage> grave_ ABSL_GUARDED_BY(grave_mu_);
   bool burying_ ABSL_GUARDED_BY(grave_mu_) = false;

@@ -27,7 +27,8 @@ absl::StatusOr<Attached> Attach(const Attachment& attachment, protocol::Process&
 // and writes pid file and pidfd socket.
 absl::Status Announce(const Attachment& attachment, pid_t monitor, UniqueFd& master);
 
-// The file of --debug-log for this command and container; -1 where there is none.
+// The file of --debug-log for this command and container. Without one, --strace goes where our own
+// log goes; invalid where there is neither.
 absl::StatusOr<UniqueFd> OpenDebugLog(const Options& options, const std::string& command,
                                       const std::string& id);
 

@@ -162,6 +162,30 @@ absl::StatusOr<ChildProcess> SpawnGofer(const SandboxStart& start, const HostFds
   return SpawnInUserNamespace(spec);
 }
 
+// Both requests are sent at once; the replies are read by the monitor proper.
+absl::Status SendBootAndCreate(const SandboxStart& start, int owner,
+                               const std::vector<UniqueFd>& gofer_sockets) {
+  protocol::Request request;
+  *request.mutable_boot()->mutable_config() = start.config;
+  RETURN_IF_ERROR(protocol::SendMessage(owner, request));
+  ASSIGN_OR_RETURN(UniqueFd payload, protocol::SealedPayload(start.container, "container"));
+  request.mutable_create_container()->set_gofer_connections(
+      static_cast<uint32_t>(gofer_sockets.size()));
+  std::vector<int> fds = {payload.get()};
+  for (const UniqueFd& socket : gofer_sockets) fds.push_back(socket.get());
+  AppendStdio(start.stdio, start.container.init(), &fds);
+  return protocol::SendMessage(owner, request, fds);
+}
+
+// A sentry that ended before it could be spoken to has said why on its stderr.
+absl::Status WithLastWords(const absl::Status& status, int error_read) {
+  char words[512];
+  const ssize_t n = read(error_read, words, sizeof(words));
+  if (n <= 0) return status;
+  return absl::Status(status.code(), absl::StrCat(status.message(), ": ",
+                                                  absl::string_view(words, static_cast<size_t>(n))));
+}
+
 }  // namespace
 
 absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener) {
@@ -184,24 +208,18 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
 
   ASSIGN_OR_RETURN(Links links, MakeLinks());
   ASSIGN_OR_RETURN(ChildProcess sentry, SpawnSentry(start, host, links, listener.get()));
-  ASSIGN_OR_RETURN(ChildProcess gofer, SpawnGofer(start, host, links, gofer_side));
+  ChildProcess gofer;
+  if (!start.gofers.empty()) {
+    ASSIGN_OR_RETURN(gofer, SpawnGofer(start, host, links, gofer_side));
+  }
   SyncMessage spawned;
   spawned.kind = SyncMessage::kSpawned;
   spawned.sentry_pid = sentry.pid;
   spawned.gofer_pid = gofer.pid;
   RETURN_IF_ERROR(SendSync(host.sync.get(), spawned));
 
-  // Both requests are sent at once; the replies are read by the monitor proper.
-  protocol::Request request;
-  *request.mutable_boot()->mutable_config() = start.config;
-  RETURN_IF_ERROR(protocol::SendMessage(links.owner.first.get(), request));
-  ASSIGN_OR_RETURN(UniqueFd payload, protocol::SealedPayload(start.container, "container"));
-  request.mutable_create_container()->set_gofer_connections(
-      static_cast<uint32_t>(sentry_sockets.size()));
-  std::vector<int> fds = {payload.get()};
-  for (const UniqueFd& socket : sentry_sockets) fds.push_back(socket.get());
-  AppendStdio(start.stdio, start.container.init(), &fds);
-  RETURN_IF_ERROR(protocol::SendMessage(links.owner.first.get(), request, fds));
+  absl::Status sent = SendBootAndCreate(start, links.owner.first.get(), sentry_sockets);
+  if (!sent.ok()) return WithLastWords(sent, links.error_read.get());
 
   confine::RoleExec role{.role = confine::kMonitorRole, .null_fd = host.null.get()};
   role.options = {{"mode", "sandbox"},

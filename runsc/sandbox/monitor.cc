@@ -69,7 +69,10 @@ void SetSignalMask(uint64_t mask) {
   _exit(WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : kSandboxDied);
 }
 
+constexpr char kExitedWell[] = "exited with status 0";
+
 std::string DescribeEnd(const siginfo_t& info) {
+  if (info.si_code == CLD_EXITED && info.si_status == 0) return kExitedWell;
   if (info.si_code == CLD_EXITED) return absl::StrCat("exited with status ", info.si_status);
   return absl::StrCat("was ended by signal ", info.si_status,
                       info.si_status == SIGSYS ? " (a host call that its filter denies)" : "");
@@ -146,8 +149,11 @@ class Monitor {
         case 0: ReadSignals(); break;
         case 1: return ReadEnd();
         case 2: ReadControlReply(); break;
-        case 3: LogEnd("sentry", sentry_); return kSandboxDied << 8;
-        case 4: LogEnd("gofer", gofer_); return kSandboxDied << 8;
+        case 3: LogSentryEnd(); return kSandboxDied << 8;
+        case 4:
+          if (GoferIsDone()) break;
+          LOG_ERROR("gofer of sandbox ", id_, " ", gofer_end_, ": the sandbox ends");
+          return kSandboxDied << 8;
         case 5: ReadErrors(); break;
         default: break;
       }
@@ -208,7 +214,9 @@ class Monitor {
         }
         case 1: return absl::CancelledError("the command line has gone");
         case 2: return absl::UnavailableError(absl::StrCat("sentry ", EndOf(sentry_)));
-        case 3: return absl::UnavailableError(absl::StrCat("gofer ", EndOf(gofer_)));
+        case 3:
+          if (GoferIsDone()) break;
+          return absl::UnavailableError(absl::StrCat("gofer ", gofer_end_));
         case 4: ReadErrors(); break;
         default: break;
       }
@@ -223,9 +231,16 @@ class Monitor {
     return DescribeEnd(info);
   }
 
-  void LogEnd(const char* name, UniqueFd& child) {
+  // A gofer all of whose connections the sentry has closed exits with 0, and is not missed.
+  bool GoferIsDone() {
     ReadErrors();
-    LOG_ERROR(name, " of sandbox ", id_, " ", EndOf(child), ": the sandbox ends");
+    gofer_end_ = EndOf(gofer_);
+    return gofer_end_ == kExitedWell;
+  }
+
+  void LogSentryEnd() {
+    ReadErrors();
+    LOG_ERROR("sentry of sandbox ", id_, " ", EndOf(sentry_), ": the sandbox ends");
   }
 
   // The answer to our WaitRequest. What is not one means that the sandbox has failed.
@@ -235,7 +250,7 @@ class Monitor {
     if (received.ok()) received = ReplyStatus(reply);
     if (received.ok()) return reply.wait_status();
     if (sentry_ && received.code() == absl::StatusCode::kOutOfRange) {
-      LogEnd("sentry", sentry_);
+      LogSentryEnd();
     } else {
       LOG_ERROR("sandbox ", id_, ": ", received.message());
     }
@@ -247,6 +262,8 @@ class Monitor {
     if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) return;
     const int signal = static_cast<int>(info.ssi_signo);
     if (signal == SIGCHLD && info.ssi_code != SI_USER) return;
+    // Of our own log, whose reader has gone.
+    if (signal == SIGPIPE && info.ssi_pid == static_cast<uint32_t>(getpid())) return;
     Request request;
     if (signal == SIGWINCH && terminal_) {
       winsize size{};
@@ -325,6 +342,7 @@ class Monitor {
   std::deque<Request> queue_;
   size_t error_bytes_ = 0;
   std::string last_errors_;
+  std::string gofer_end_;
 };
 
 }  // namespace

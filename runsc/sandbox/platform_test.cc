@@ -100,12 +100,8 @@ boot::SentryParts Parts() {
     return absl::OkStatus();
   };
   parts.make_kernel = [](const protocol::SandboxConfig&) {
-    return std::make_unique<boot::FakeKernel>([](const std::vector<std::string>& args) {
-      if (args.size() > 1) {
-        while (true) pause();
-      }
-      return RunGuests();
-    });
+    return std::make_unique<boot::FakeKernel>(
+        [](const std::vector<std::string>&, std::vector<UniqueFd>&) { return RunGuests(); });
   };
   return parts;
 }

@@ -60,7 +60,7 @@ struct SandboxProcesses {
   uint64_t monitor_start_time = 0;  // Field 22 of /proc/PID/stat, against pid reuse.
   pid_t sentry_pid = -1;
   uint64_t sentry_start_time = 0;
-  pid_t gofer_pid = -1;
+  pid_t gofer_pid = -1;  // -1: no GOFER mounts.
   uint64_t gofer_start_time = 0;
 };
 

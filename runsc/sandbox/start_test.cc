@@ -218,6 +218,26 @@ TEST(StartTest, GoferAnswersTheSentry) {
   EXPECT_EQ(ExitStatus(box.AwaitMonitor()), 'h');
 }
 
+TEST(StartTest, AGoferThatIsDoneIsNotMissed) {
+  TestSandbox box({"leave-gofer"});
+  ASSERT_STARTED(box);
+  box.StartContainer();
+  EXPECT_TRUE(AwaitGone(box.processes.gofer_pid));
+  EXPECT_TRUE(IsAlive(box.processes.monitor_pid));
+  KillOne(box.processes.monitor_pid, SIGUSR1);
+  EXPECT_EQ(ExitStatus(box.AwaitMonitor()), 7);
+}
+
+TEST(StartTest, AContainerWithoutHostFilesHasNoGofer) {
+  TestSandbox box({"exit", "4"});
+  SandboxStart start = box.Config();
+  start.gofers.clear();
+  ASSERT_TRUE(box.Start(std::move(start)).ok());
+  EXPECT_EQ(box.processes.gofer_pid, -1);
+  box.StartContainer();
+  EXPECT_EQ(ExitStatus(box.AwaitMonitor()), 4);
+}
+
 TEST(StartTest, GoferRunsWithTheContainersIdMap) {
   TestSandbox box({"gofer"});
   chmod(box.directory.c_str(), 0755);

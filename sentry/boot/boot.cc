@@ -69,29 +69,14 @@ LogLevel LevelFromName(const std::string& name) {
   return LogLevel::kWarning;
 }
 
-// With --debug a call that the filter denies is reported before the sentry ends by it.
-void ReportDeniedCall(int, siginfo_t* info, void*) {
-  char line[128];
-  const int n = snprintf(line, sizeof(line), "sentry: host call %d at %p is not allowed\n",
-                         info->si_syscall, info->si_call_addr);
-  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, line, static_cast<size_t>(n));
-  _exit(128 + SIGSYS);
-}
-
 absl::Status Confine(const protocol::SandboxConfig& config) {
   RETURN_IF_ERROR(confine::LimitCapabilities(0));
   RETURN_IF_ERROR(confine::SetNoNewPrivileges());
   // A stub runs as the same host user: it must not be able to trace the sentry.
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return HostErrnoStatus(errno, "PR_SET_DUMPABLE");
-  auto on_violation = confine::OnViolation::kKill;
-  if (config.debug()) {
-    struct sigaction action {};
-    action.sa_sigaction = ReportDeniedCall;
-    action.sa_flags = SA_SIGINFO;
-    sigaction(SIGSYS, &action, nullptr);
-    on_violation = confine::OnViolation::kTrap;
-  }
-  return confine::InstallFilter(SentryFilterProgram(), on_violation);
+  return confine::InstallFilter(SentryFilterProgram(), config.debug()
+                                                           ? confine::OnViolation::kReport
+                                                           : confine::OnViolation::kKill);
 }
 
 // Everything up to the filter. The platform's zygote is forked while the host's root is still

@@ -10,7 +10,6 @@
 #include "vfs/dev/devtmpfs.h"
 #include "vfs/gofer/filesystem.h"
 #include "vfs/operations.h"
-#include "vfs/overlay/filesystem.h"
 #include "vfs/tmpfs/filesystem.h"
 
 namespace caisson::boot {
@@ -99,9 +98,7 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewFileSystem(const Mount& moun
       return absl::InvalidArgumentError(absl::StrCat("mount ", mount.destination(), ": unknown kind"));
   }
   if (fs.ok() && mount.overlay() == Mount::MEMORY) {
-    auto overlay = vfs::overlay::NewMemoryOverlay(ctx(), *fs);
-    if (!overlay.ok()) return Failed("overlay over", mount.destination(), overlay.error());
-    return std::move(*overlay);
+    return absl::InvalidArgumentError(absl::StrCat("mount ", mount.destination(), ": no overlay file system"));
   }
   return fs;
 }

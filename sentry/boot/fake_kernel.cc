@@ -94,7 +94,7 @@ void FakeKernel::RunLocked(Program& program) {
   } else if (name == "run" && runner_) {
     // A Program stays where it is until the kernel goes, which is with the process.
     std::thread([this, &program, args = program.args] {
-      const int status = runner_(args);
+      const int status = runner_(args, program.gofers);
       MutexLock lock(mu_);
       EndLocked(program, Exited(status));
     }).detach();
@@ -108,6 +108,8 @@ void FakeKernel::RunLocked(Program& program) {
     const std::string& text = program.args[1];
     const bool written = write(out.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
     EndLocked(program, Exited(written ? 0 : 1));
+  } else if (name == "leave-gofer") {
+    program.gofers.clear();
   } else if (name == "gofer") {
     char byte = 'g';
     iovec data{&byte, 1};

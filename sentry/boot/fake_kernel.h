@@ -21,6 +21,7 @@ namespace caisson::boot {
 //   winsize        runs until a window size is set and exits with its columns
 //   echo TEXT      writes TEXT to stdio[1] (or the terminal) and exits 0
 //   gofer          sends a byte to its first gofer socket and exits with the byte it gets back
+//   leave-gofer    closes its gofer sockets and goes on as sleep
 //   notfound       is refused at creation: EXECUTABLE_NOT_FOUND
 //   hang           creation takes forever
 //   call N         the sentry makes the host system call N when it starts
@@ -28,8 +29,9 @@ namespace caisson::boot {
 //   run ...        what FakeKernel::Runner returns is the exit status
 class FakeKernel : public KernelControl {
  public:
-  // Runs on a thread of its own with the program's args.
-  using Runner = std::function<int(const std::vector<std::string>&)>;
+  // Runs on a thread of its own with the program's args and the sockets to its gofer.
+  using Runner =
+      std::function<int(const std::vector<std::string>&, std::vector<UniqueFd>& gofers)>;
   explicit FakeKernel(Runner runner = {}) : runner_(std::move(runner)) {}
 
   protocol::Reply CreateContainer(protocol::Container container,

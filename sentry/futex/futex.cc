@@ -11,6 +11,25 @@ namespace caisson::futex {
 
 namespace {
 
+// Wakes at most `limit` waiters (at least one, as Linux) of `key`. Errors: EINVAL for one of a PI
+// operation.
+Result<int> WakeAllLocked(Bucket& bucket, const mm::MemoryManager::FutexKey& key, int limit,
+                          uint32_t bitset) ABSL_EXCLUSIVE_LOCKS_REQUIRED(bucket.mu) {
+  int woken = 0;
+  for (Waiter* w = bucket.head; w != nullptr;) {
+    Waiter* next = w->next;
+    if (w->key == key) {
+      if (w->pi || w->target) return Errno::kEINVAL;
+      if ((w->bitset & bitset) != 0) {
+        bucket.WakeUp(*w);
+        if (++woken >= limit) break;
+      }
+    }
+    w = next;
+  }
+  return woken;
+}
+
 // Sign-extends the low 12 bits.
 int32_t Extend12(uint32_t v) { return static_cast<int32_t>(v << 20) >> 20; }
 
@@ -97,21 +116,8 @@ Result<int> FutexManager::Wake(Word word, int count, uint32_t bitset) {
   const Key key = TRY(KeyOf(word));
   Bucket& bucket = BucketOf(key);
   if (bucket.count.load() == 0) return 0;
-  int woken = 0;
   MutexLock lock(bucket.mu);
-  for (Waiter* w = bucket.head; w != nullptr;) {
-    Waiter* next = w->next;
-    if (w->key == key) {
-      if (w->pi || w->target) return Errno::kEINVAL;
-      if ((w->bitset & bitset) != 0) {
-        bucket.WakeUp(*w);
-        // Linux wakes one even if asked for none.
-        if (++woken >= count) break;
-      }
-    }
-    w = next;
-  }
-  return woken;
+  return WakeAllLocked(bucket, key, count, bitset);
 }
 
 Result<int> FutexManager::Requeue(Word from, Word to, int wake, int requeue,
@@ -177,11 +183,20 @@ Result<int> FutexManager::WakeOp(Word first, Word second, int wake_first, int wa
       if (exchanges == kMaxExchangeTries) return Errno::kEAGAIN;
       uint32_t value = old.value(), changed = argument;
       switch (op) {
-        case abi::kFutexOpAdd: changed = value + argument; break;
-        case abi::kFutexOpOr: changed = value | argument; break;
-        case abi::kFutexOpAndn: changed = value & ~argument; break;
-        case abi::kFutexOpXor: changed = value ^ argument; break;
-        default: break;
+        case abi::kFutexOpAdd:
+          changed = value + argument;
+          break;
+        case abi::kFutexOpOr:
+          changed = value | argument;
+          break;
+        case abi::kFutexOpAndn:
+          changed = value & ~argument;
+          break;
+        case abi::kFutexOpXor:
+          changed = value ^ argument;
+          break;
+        default:
+          break;
       }
       old = space.CompareExchange32(second.addr, value, changed);
       stored = old.ok() && old.value() == value;
@@ -193,31 +208,31 @@ Result<int> FutexManager::WakeOp(Word first, Word second, int wake_first, int wa
     const int32_t before = static_cast<int32_t>(old.value());
     bool holds = false;
     switch (comparison) {
-      case abi::kFutexOpCmpEq: holds = before == operand; break;
-      case abi::kFutexOpCmpNe: holds = before != operand; break;
-      case abi::kFutexOpCmpLt: holds = before < operand; break;
-      case abi::kFutexOpCmpLe: holds = before <= operand; break;
-      case abi::kFutexOpCmpGt: holds = before > operand; break;
-      case abi::kFutexOpCmpGe: holds = before >= operand; break;
-      default: return Errno::kENOSYS;  // After the operation, as Linux.
+      case abi::kFutexOpCmpEq:
+        holds = before == operand;
+        break;
+      case abi::kFutexOpCmpNe:
+        holds = before != operand;
+        break;
+      case abi::kFutexOpCmpLt:
+        holds = before < operand;
+        break;
+      case abi::kFutexOpCmpLe:
+        holds = before <= operand;
+        break;
+      case abi::kFutexOpCmpGt:
+        holds = before > operand;
+        break;
+      case abi::kFutexOpCmpGe:
+        holds = before >= operand;
+        break;
+      default:
+        return Errno::kENOSYS;  // After the operation, as Linux.
     }
-    int woken = 0;
-    for (int turn = 0; turn < (holds ? 2 : 1); ++turn) {
-      Bucket& bucket = turn == 0 ? a : b;
-      const Key& key = turn == 0 ? one : two;
-      int limit = turn == 0 ? wake_first : wake_second, here = 0;
-      for (Waiter* w = bucket.head; w != nullptr;) {
-        Waiter* next = w->next;
-        if (w->key == key) {
-          if (w->pi || w->target) return Errno::kEINVAL;
-          bucket.WakeUp(*w);
-          if (++here >= limit) break;
-        }
-        w = next;
-      }
-      woken += here;
-    }
-    return woken;
+    int woken = TRY(WakeAllLocked(a, one, wake_first, ~0u));
+    if (!holds) return woken;
+    int more = TRY(WakeAllLocked(b, two, wake_second, ~0u));
+    return woken + more;
   }
 }
 

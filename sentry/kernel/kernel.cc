@@ -1,7 +1,5 @@
 #include "sentry/kernel/kernel.h"
 
-#include <sched.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "base/log.h"
 #include "netstack/sockets.h"
+#include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel_context.h"
 #include "sentry/kernel/process_timers.h"
@@ -18,24 +17,11 @@
 #include "vfs/operations.h"
 
 namespace caisson::kernel {
-namespace {
-
-KernelConfig WithDefaults(KernelConfig config) {
-  if (config.cpu_count == 0) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    config.cpu_count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-  }
-  return config;
-}
-
-}  // namespace
-
 Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& dispatcher,
                KernelConfig config)
     : platform_(std::move(platform)),
       dispatcher_(dispatcher),
-      config_(WithDefaults(config)),
+      config_(config),
       boot_time_(time::BoottimeNow()),
       boot_realtime_(time::RealtimeNow()),
       root_user_ns_(MakeRef<auth::UserNamespace>()),

@@ -36,7 +36,7 @@ class SyscallDispatcher {
 };
 
 struct KernelConfig {
-  uint32_t cpu_count = 0;          // CPUs that the guest sees; 0: the host's.
+  uint32_t cpu_count = 1;          // CPUs that the guest sees.
   uint64_t total_memory = 0;       // Bytes.
   uint64_t hwcap = 0, hwcap2 = 0;
 };

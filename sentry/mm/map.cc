@@ -17,11 +17,10 @@ constexpr AddrRange kWindow32{GuestAddr(0x40000000), GuestAddr(0x80000000)};
 
 // The legacy mmap flags, which MAP_SHARED accepts and MAP_SHARED_VALIDATE checks (Linux
 // LEGACY_MAP_MASK), and MAP_SYNC, which our files lack.
-constexpr uint32_t kKnownFlags = kMapTypeMask | kMapFixed | kMapAnonymous | kMap32Bit |
-                                 kMapGrowsdown | kMapDenywrite | 0x1000 /* EXECUTABLE */ |
-                                 kMapLocked | kMapNoreserve | kMapPopulate | kMapNonblock |
-                                 kMapStack | kMapHugetlb | kMapFixedNoreplace |
-                                 (abi::kMapHugeMask << abi::kMapHugeShift);
+constexpr uint32_t kKnownFlags =
+    kMapTypeMask | kMapFixed | kMapAnonymous | kMap32Bit | kMapGrowsdown | kMapDenywrite |
+    0x1000 /* EXECUTABLE */ | kMapLocked | kMapNoreserve | kMapPopulate | kMapNonblock | kMapStack |
+    kMapHugetlb | kMapFixedNoreplace | (abi::kMapHugeMask << abi::kMapHugeShift);
 
 bool OnNoexecMount(const vfs::FileDescription& file) {
   return file.path().mount && (file.path().mount->flags() & vfs::kMountNoexec) != 0;
@@ -202,6 +201,8 @@ Result<GuestAddr> MemoryManager::Mmap(vfs::CallContext& ctx, const MmapArgs& arg
     return Errno::kEINVAL;
   }
 
+  if (args.never_writable) vma.flags &= ~kVmaMayWrite;
+
   VmaTree::Garbage garbage;
   MutexLock lock(impl_->mu);
   // Large anonymous memory starts where a huge page can (PLATFORM.md 23).
@@ -248,7 +249,8 @@ Result<RefPtr<MappedObject>> MemoryManager::Detach(GuestAddr addr) {
   std::vector<AddrRange> ranges;
   const Vma* vma = impl_->tree.FindFrom(addr.value);
   while (vma != nullptr) {
-    if (vma->object && vma->start - addr.value == vma->offset && (!object || vma->object == object)) {
+    if (vma->object && vma->start - addr.value == vma->offset &&
+        (!object || vma->object == object)) {
       object = vma->object;
       ranges.push_back(vma->range());
     }
@@ -262,36 +264,35 @@ Result<RefPtr<MappedObject>> MemoryManager::Detach(GuestAddr addr) {
 GuestAddr MemoryManager::Brk(GuestAddr addr, const Limits& limits) {
   VmaTree::Garbage garbage;
   MutexLock lock(impl_->mu);
-  Impl& impl = *impl_;
-  const GuestAddr old(impl.brk);
-  if (addr.value < impl.start_brk || addr.value > impl.guest_range.end.value - kPageSize)
+  const GuestAddr old(impl_->brk);
+  if (addr.value < impl_->start_brk || addr.value > impl_->guest_range.end.value - kPageSize)
     return old;
   // check_data_rlimit(): the break and the program's own data together.
-  uint64_t data = impl.layout.end_data - impl.layout.start_data;
-  uint64_t size = addr.value - impl.start_brk;
+  uint64_t data = impl_->layout.end_data - impl_->layout.start_data;
+  uint64_t size = addr.value - impl_->start_brk;
   if (limits.data != ~uint64_t{0} && (data > limits.data || size > limits.data - data)) return old;
-  uint64_t new_end = PageRoundUp(addr.value), old_end = PageRoundUp(impl.brk);
+  uint64_t new_end = PageRoundUp(addr.value), old_end = PageRoundUp(impl_->brk);
   if (new_end == old_end) {
-    impl.brk = addr.value;
+    impl_->brk = addr.value;
     return addr;
   }
   if (new_end < old_end) {
-    if (!impl.UnmapLocked({GuestAddr(new_end), GuestAddr(old_end)}, &garbage).ok()) return old;
-    impl.brk = addr.value;
+    if (!impl_->UnmapLocked({GuestAddr(new_end), GuestAddr(old_end)}, &garbage).ok()) return old;
+    impl_->brk = addr.value;
     return addr;
   }
   Vma vma;
   vma.start = vma.offset = old_end;
   vma.end = new_end;
   vma.protection = abi::kProtRead | abi::kProtWrite;
-  vma.flags = kVmaMayWrite | kVmaMayExec | impl.default_flags;
+  vma.flags = kVmaMayWrite | kVmaMayExec | impl_->default_flags;
   // One page of distance to what comes next, as Linux keeps it.
-  if (!impl.tree.IsUsable({vma.range().start, GuestAddr(new_end + kPageSize)})) return old;
-  if (!impl.CheckExpandLocked(limits, new_end - old_end, true).ok()) return old;
+  if (!impl_->tree.IsUsable({vma.range().start, GuestAddr(new_end + kPageSize)})) return old;
+  if (!impl_->CheckExpandLocked(limits, new_end - old_end, true).ok()) return old;
   bool locked = vma.has(kVmaLocked);
-  if (locked && !impl.CheckLockLocked(limits, new_end - old_end).ok()) return old;
-  if (!impl.MapLocked(std::move(vma), locked, &garbage).ok()) return old;
-  impl.brk = addr.value;
+  if (locked && !impl_->CheckLockLocked(limits, new_end - old_end).ok()) return old;
+  if (!impl_->MapLocked(std::move(vma), locked, &garbage).ok()) return old;
+  impl_->brk = addr.value;
   return addr;
 }
 

@@ -50,6 +50,7 @@ Result<void> MemoryManager::Mprotect(GuestAddr addr, uint64_t length, uint32_t p
   if (splits != 0 && tree.count() + splits > kMaxMapCount + 1) return Errno::kENOMEM;
   uint64_t at = start;
   tree.ForEach({GuestAddr(start), GuestAddr(end)}, [&](const Vma& vma) {
+    impl_->mu.AssertHeld();
     if (vma.start > at) return false;
     uint32_t wanted = protection;
     if (read_implies_exec && vma.has(kVmaMayExec)) wanted |= abi::kProtExec;

@@ -2,6 +2,7 @@
 """Placement, limits, freezing, updates and statistics."""
 import json
 import os
+import subprocess
 import unittest
 
 import harness
@@ -131,6 +132,40 @@ class Cgroups(RunscTest):
         self.write_spec()
         self.fails("create", "--bundle", self.bundle, "c", globals_=["--systemd-cgroup"],
                    text="--systemd-cgroup is not supported yet")
+
+
+@unittest.skipUnless(os.path.isdir("/sys/fs/cgroup/unified") and os.geteuid() == 0,
+                     "no hybrid hierarchy here to make the others of")
+class OtherHierarchies(RunscTest):
+    """The commands in a mount namespace whose cgroup mounts are others."""
+
+    def shell(self, script):
+        self.ids.add("caisson-other")
+        self.spec["linux"]["cgroupsPath"] = "/caisson-other"
+        self.write_spec()
+        runsc = f"{harness.RUNSC} --root {self.root}"
+        script = f"set -e; R='{runsc}'; B={self.bundle}; mount --make-rprivate /; {script}"
+        r = subprocess.run(["unshare", "--mount", "sh", "-c", script], stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, timeout=60)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r.stdout
+
+    def test_v1_alone(self):
+        out = self.shell("umount /sys/fs/cgroup/unified; $R create --bundle $B c </dev/null >/dev/null "
+                         "2>&1; cat $(dirname $B)/state/c/state.json; $R delete c")
+        paths = json.loads(out)["cgroupPaths"]
+        self.assertIn("memory", paths)
+        self.assertNotIn("", paths)
+
+    def test_v2_alone(self):
+        out = self.shell("umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; "
+                         "$R create --bundle $B c </dev/null >/dev/null 2>&1; $R start c; "
+                         "cat /sys/fs/cgroup/caisson-other/cgroup.procs; $R pause c; "
+                         "cat /sys/fs/cgroup/caisson-other/cgroup.freeze; $R state c | grep status; "
+                         "$R resume c; $R delete --force c; test ! -d /sys/fs/cgroup/caisson-other")
+        lines = out.split()
+        self.assertGreaterEqual(len(lines), 4)
+        self.assertIn('"paused",', lines)
 
 
 if __name__ == "__main__":

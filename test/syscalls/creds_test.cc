@@ -5,6 +5,7 @@
 #include <linux/securebits.h>
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,11 +45,15 @@ std::string Uids() {
   return std::to_string(r) + " " + std::to_string(e) + " " + std::to_string(s);
 }
 
-// Each test runs in a child, since there may be no way back.
-#define CREDS_TEST(suite, name)                               \
-  static void suite##name##Body();                            \
-  TEST(suite, name) { EXPECT_THAT(InChild(suite##name##Body), ExitsWith(0)); } \
-  static void suite##name##Body()
+// Each test runs in a child, since there may be no way back. `file` is the parent's, who can still
+// remove it: "x", root's, mode 0644.
+#define CREDS_TEST(suite, name)                                           \
+  static void suite##name##Body(const TempFile& file);                    \
+  TEST(suite, name) {                                                     \
+    TempFile file("x");                                                   \
+    EXPECT_THAT(InChild([&] { suite##name##Body(file); }), ExitsWith(0)); \
+  }                                                                       \
+  static void suite##name##Body([[maybe_unused]] const TempFile& file)
 
 CREDS_TEST(SetuidTest, RootSetsAllThree) {
   ASSERT_THAT(setuid(1000), SyscallSucceeds());
@@ -87,7 +92,7 @@ CREDS_TEST(SetresgidTest, UnprivilegedMayOnlyPermute) {
 }
 
 CREDS_TEST(SetfsuidTest, ReturnsTheOldAndDecidesAboutFiles) {
-  TempFile file("x", 0600);
+  ASSERT_THAT(chmod(file.c_str(), 0600), SyscallSucceeds());
   EXPECT_EQ(setfsuid(1000), 0);
   EXPECT_EQ(setfsuid(-1), 1000);
   EXPECT_THAT(open(file.c_str(), O_RDONLY), SyscallFailsWithErrno(EACCES));
@@ -106,7 +111,7 @@ CREDS_TEST(SetgroupsTest, ListIsReadBackAndNeedsPrivilege) {
 }
 
 CREDS_TEST(SetgroupsTest, SupplementaryGroupGrantsAccess) {
-  TempFile file("x", 0640);
+  ASSERT_THAT(chmod(file.c_str(), 0640), SyscallSucceeds());
   ASSERT_THAT(chown(file.c_str(), 0, 555), SyscallSucceeds());
   gid_t groups[] = {555};
   ASSERT_THAT(setgroups(1, groups), SyscallSucceeds());
@@ -117,7 +122,7 @@ CREDS_TEST(SetgroupsTest, SupplementaryGroupGrantsAccess) {
 }
 
 CREDS_TEST(GroupTest, OwnersBitsComeFirstEvenIfTheGroupMayMore) {
-  TempFile file("x", 0070);
+  ASSERT_THAT(chmod(file.c_str(), 0070), SyscallSucceeds());
   ASSERT_THAT(chown(file.c_str(), 1000, 1000), SyscallSucceeds());
   ASSERT_THAT(setgid(1000), SyscallSucceeds());
   ASSERT_THAT(setuid(1000), SyscallSucceeds());
@@ -154,12 +159,11 @@ CREDS_TEST(CapsTest, DroppedPermittedOnesDoNotComeBack) {
   ASSERT_THAT(SetCaps(caps), SyscallSucceeds());
   caps.permitted |= Bit(CAP_CHOWN);
   EXPECT_THAT(SetCaps(caps), SyscallFailsWithErrno(EPERM));
-  TempFile file;
   EXPECT_THAT(chown(file.c_str(), 1, 1), SyscallFailsWithErrno(EPERM));
 }
 
 CREDS_TEST(CapsTest, DacOverrideIsWhatLetsRootIn) {
-  TempFile file("x", 0000);
+  ASSERT_THAT(chmod(file.c_str(), 0000), SyscallSucceeds());
   Caps caps = GetCaps();
   caps.effective &= ~(Bit(CAP_DAC_OVERRIDE) | Bit(CAP_DAC_READ_SEARCH));
   ASSERT_THAT(SetCaps(caps), SyscallSucceeds());

@@ -29,11 +29,16 @@ class BadAddressTest : public testing::TestWithParam<int> {
  protected:
   void* Bad() const {
     switch (GetParam()) {
-      case kUnmapped: return reinterpret_cast<void*>(8);
-      case kKernel: return kKernelAddress;
-      case kNonCanonical: return kNonCanonicalAddress;
-      case kWrapping: return kWrappingAddress;
-      default: return page_.At(1);
+      case kUnmapped:
+        return reinterpret_cast<void*>(8);
+      case kKernel:
+        return kKernelAddress;
+      case kNonCanonical:
+        return kNonCanonicalAddress;
+      case kWrapping:
+        return kWrappingAddress;
+      default:
+        return page_.At(1);
     }
   }
   GuardedPage page_;

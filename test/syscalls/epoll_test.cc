@@ -184,7 +184,8 @@ TEST_F(EpollTest, TooDeepANestingIsRefused) {
 
 TEST_F(EpollTest, BlockedWaitWakes) {
   ASSERT_THAT(Add(pipe_.reader, EPOLLIN), SyscallSucceeds());
-  Child child([&] { EXPECT_THAT(epoll_wait(epoll_, &event_, 1, -1), SyscallSucceedsWithValue(1)); });
+  Child child(
+      [&] { EXPECT_THAT(epoll_wait(epoll_, &event_, 1, -1), SyscallSucceedsWithValue(1)); });
   ASSERT_TRUE(WaitUntilSleeping(child.pid()));
   ASSERT_TRUE(WriteAll(pipe_.writer, "x"));
   EXPECT_THAT(child.Wait(), ExitsWith(0));

@@ -270,9 +270,9 @@ TEST(ExecveatTest, NoFollowOfALinkIsEloop) {
   TempDir dir;
   ASSERT_THAT(symlink(SelfPath().c_str(), (dir / "l").c_str()), SyscallSucceeds());
   const char* argv[] = {"x", nullptr};
-  EXPECT_THAT(syscall(SYS_execveat, AT_FDCWD, (dir / "l").c_str(), argv, environ,
-                      AT_SYMLINK_NOFOLLOW),
-              SyscallFailsWithErrno(ELOOP));
+  EXPECT_THAT(
+      syscall(SYS_execveat, AT_FDCWD, (dir / "l").c_str(), argv, environ, AT_SYMLINK_NOFOLLOW),
+      SyscallFailsWithErrno(ELOOP));
 }
 
 TEST(ExecTest, BadPointersAreEfaultAndTheProcessGoesOn) {

@@ -88,9 +88,7 @@ TEST_F(PiFutexTest, PthreadMutexWithInheritanceWorks) {
       pthread_mutex_unlock(&mutex);
     }
   };
-  {
-    ScopedThread a(work), b(work);
-  }
+  { ScopedThread a(work), b(work); }
   EXPECT_EQ(counter, 1000);
   pthread_mutex_destroy(&mutex);
 }

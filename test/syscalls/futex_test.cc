@@ -66,8 +66,7 @@ TEST_F(FutexTest, SharedWordIsFoundThroughAnotherMappingOfTheFile) {
 
 TEST_F(FutexTest, PrivateWakeReachesOnlyTheOwnProcess) {
   int mine = 0;
-  ScopedThread thread(
-      [&] { EXPECT_THAT(Futex(&mine, FUTEX_WAIT_PRIVATE, 0), SyscallSucceeds()); });
+  ScopedThread thread([&] { EXPECT_THAT(Futex(&mine, FUTEX_WAIT_PRIVATE, 0), SyscallSucceeds()); });
   ASSERT_TRUE(WaitUntilThreadSleeping(thread.tid()));
   EXPECT_THAT(InChild([&] {
                 EXPECT_THAT(Futex(&mine, FUTEX_WAKE_PRIVATE, 1), SyscallSucceedsWithValue(0));
@@ -141,10 +140,8 @@ TEST_F(FutexTest, BitsetsMustOverlap) {
     EXPECT_THAT(Futex(word_, FUTEX_WAIT_BITSET, 0, nullptr, nullptr, 6), SyscallSucceeds());
   });
   ASSERT_TRUE(WaitUntilSleeping(child.pid()));
-  EXPECT_THAT(Futex(word_, FUTEX_WAKE_BITSET, 1, nullptr, nullptr, 1),
-              SyscallSucceedsWithValue(0));
-  EXPECT_THAT(Futex(word_, FUTEX_WAKE_BITSET, 1, nullptr, nullptr, 4),
-              SyscallSucceedsWithValue(1));
+  EXPECT_THAT(Futex(word_, FUTEX_WAKE_BITSET, 1, nullptr, nullptr, 1), SyscallSucceedsWithValue(0));
+  EXPECT_THAT(Futex(word_, FUTEX_WAKE_BITSET, 1, nullptr, nullptr, 4), SyscallSucceedsWithValue(1));
   EXPECT_THAT(child.Wait(), ExitsWith(0));
 }
 
@@ -157,8 +154,7 @@ TEST_F(FutexTest, RequeueMovesTheRest) {
 }
 
 TEST_F(FutexTest, CmpRequeueComparesFirst) {
-  EXPECT_THAT(FutexCount(word_, FUTEX_CMP_REQUEUE, 1, 1, other_, 5),
-              SyscallFailsWithErrno(EAGAIN));
+  EXPECT_THAT(FutexCount(word_, FUTEX_CMP_REQUEUE, 1, 1, other_, 5), SyscallFailsWithErrno(EAGAIN));
   Child child([&] { Futex(word_, FUTEX_WAIT, 0); });
   ASSERT_TRUE(WaitUntilSleeping(child.pid()));
   EXPECT_THAT(FutexCount(word_, FUTEX_CMP_REQUEUE, 0, 1, other_, 0), SyscallSucceedsWithValue(1));
@@ -191,9 +187,7 @@ TEST_F(FutexTest, ManyThreadsHandOverAMutex) {
       if (state.exchange(0) == 2) Futex(&state, FUTEX_WAKE_PRIVATE, 1);
     }
   };
-  {
-    ScopedThread a(work), b(work), c(work);
-  }
+  { ScopedThread a(work), b(work), c(work); }
   EXPECT_EQ(counter, 1500);
 }
 

@@ -96,15 +96,16 @@ TEST(JobControlTest, InterruptCharacterSignalsTheForeground) {
 
 TEST(JobControlTest, QuitAndSuspendCharacters) {
   Pty pty;
-  EXPECT_THAT(InSession(pty,
-                        [&] {
-                          Block({SIGQUIT, SIGTSTP});
-                          ASSERT_TRUE(WriteAll(pty.master, "\x1c\x1a"));
-                          sigset_t set = SignalSet({SIGQUIT, SIGTSTP});
-                          EXPECT_THAT(sigwaitinfo(&set, nullptr), SyscallSucceedsWithValue(SIGQUIT));
-                          EXPECT_THAT(sigwaitinfo(&set, nullptr), SyscallSucceedsWithValue(SIGTSTP));
-                        }),
-              ExitsWith(0));
+  EXPECT_THAT(
+      InSession(pty,
+                [&] {
+                  Block({SIGQUIT, SIGTSTP});
+                  ASSERT_TRUE(WriteAll(pty.master, "\x1c\x1a"));
+                  sigset_t set = SignalSet({SIGQUIT, SIGTSTP});
+                  EXPECT_THAT(sigwaitinfo(&set, nullptr), SyscallSucceedsWithValue(SIGQUIT));
+                  EXPECT_THAT(sigwaitinfo(&set, nullptr), SyscallSucceedsWithValue(SIGTSTP));
+                }),
+      ExitsWith(0));
 }
 
 TEST(JobControlTest, InterruptReachesOnlyTheForegroundGroup) {
@@ -235,7 +236,8 @@ TEST(JobControlTest, WindowChangeSignalsTheForeground) {
                           winsize size = {11, 22, 0, 0};
                           ASSERT_THAT(ioctl(pty.master, TIOCSWINSZ, &size), SyscallSucceeds());
                           sigset_t set = SignalSet({SIGWINCH}), pending;
-                          EXPECT_THAT(sigwaitinfo(&set, nullptr), SyscallSucceedsWithValue(SIGWINCH));
+                          EXPECT_THAT(sigwaitinfo(&set, nullptr),
+                                      SyscallSucceedsWithValue(SIGWINCH));
                           ASSERT_THAT(ioctl(pty.master, TIOCSWINSZ, &size), SyscallSucceeds());
                           sigpending(&pending);
                           EXPECT_FALSE(sigismember(&pending, SIGWINCH));  // Nothing changed.
@@ -280,13 +282,14 @@ TEST(JobControlTest, LeadersExitHangsUpTheForeground) {
 TEST(JobControlTest, ForegroundGroupMustBeOfTheSession) {
   Pty pty;
   const pid_t foreign = getpgrp();
-  EXPECT_THAT(InSession(pty,
-                        [&] {
-                          EXPECT_THAT(tcsetpgrp(pty.terminal, foreign), SyscallFailsWithErrno(EPERM));
-                          EXPECT_THAT(tcsetpgrp(pty.terminal, 1 << 21), SyscallFailsWithErrno(ESRCH));
-                          EXPECT_THAT(tcsetpgrp(pty.terminal, -1), SyscallFailsWithErrno(EINVAL));
-                        }),
-              ExitsWith(0));
+  EXPECT_THAT(
+      InSession(pty,
+                [&] {
+                  EXPECT_THAT(tcsetpgrp(pty.terminal, foreign), SyscallFailsWithErrno(EPERM));
+                  EXPECT_THAT(tcsetpgrp(pty.terminal, 1 << 22), SyscallFailsWithErrno(ESRCH));
+                  EXPECT_THAT(tcsetpgrp(pty.terminal, -1), SyscallFailsWithErrno(EINVAL));
+                }),
+      ExitsWith(0));
 }
 
 }  // namespace

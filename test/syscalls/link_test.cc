@@ -48,9 +48,9 @@ TEST(LinkTest, DoesNotFollowALinkUnlessAsked) {
   ASSERT_THAT(symlink("f", (dir / "l").c_str()), SyscallSucceeds());
   ASSERT_THAT(link((dir / "l").c_str(), (dir / "hard").c_str()), SyscallSucceeds());
   EXPECT_EQ(Links(dir / "f"), 1u);
-  ASSERT_THAT(linkat(AT_FDCWD, (dir / "l").c_str(), AT_FDCWD, (dir / "h2").c_str(),
-                     AT_SYMLINK_FOLLOW),
-              SyscallSucceeds());
+  ASSERT_THAT(
+      linkat(AT_FDCWD, (dir / "l").c_str(), AT_FDCWD, (dir / "h2").c_str(), AT_SYMLINK_FOLLOW),
+      SyscallSucceeds());
   EXPECT_EQ(Links(dir / "f"), 2u);
 }
 

@@ -101,8 +101,7 @@ TEST(SchedTest, AffinityIsReadBackAndChecked) {
                 ASSERT_THAT(sched_getaffinity(0, sizeof(set), &set), SyscallSucceeds());
                 EXPECT_EQ(CPU_COUNT(&set), 1);
                 CPU_ZERO(&one);
-                EXPECT_THAT(sched_setaffinity(0, sizeof(one), &one),
-                            SyscallFailsWithErrno(EINVAL));
+                EXPECT_THAT(sched_setaffinity(0, sizeof(one), &one), SyscallFailsWithErrno(EINVAL));
                 EXPECT_THAT(sched_getaffinity(0, 3, &set), SyscallFailsWithErrno(EINVAL));
               }),
               ExitsWith(0));

@@ -36,8 +36,9 @@ TEST(MmapTest, NeitherSharedNorPrivateIsInvalid) {
 TEST(MmapTest, MisalignedOffsetIsInvalid) {
   TempFile file("x");
   FdCloser fd = file.Open(O_RDONLY);
-  EXPECT_EQ(reinterpret_cast<void*>(syscall(SYS_mmap, 0, kPage, PROT_READ, MAP_PRIVATE, int{fd}, 1)),
-            MAP_FAILED);
+  EXPECT_EQ(
+      reinterpret_cast<void*>(syscall(SYS_mmap, 0, kPage, PROT_READ, MAP_PRIVATE, int{fd}, 1)),
+      MAP_FAILED);
   EXPECT_EQ(errno, EINVAL);
 }
 
@@ -61,8 +62,8 @@ TEST(MmapTest, FixedReplacesWhatIsThere) {
 
 TEST(MmapTest, FixedNoReplaceRefusesWhatIsThere) {
   Mapping memory(kPage);
-  EXPECT_EQ(mmap(memory.get(), kPage, PROT_READ,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+  EXPECT_EQ(mmap(memory.get(), kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+                 -1, 0),
             MAP_FAILED);
   EXPECT_EQ(errno, EEXIST);
 }

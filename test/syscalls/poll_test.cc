@@ -77,9 +77,7 @@ TEST(PollTest, BlockedPollWakesOnData) {
   EXPECT_THAT(poller.Wait(), ExitsWith(0));
 }
 
-TEST(PollTest, TimeoutExpires) {
-  EXPECT_THAT(poll(nullptr, 0, 5), SyscallSucceedsWithValue(0));
-}
+TEST(PollTest, TimeoutExpires) { EXPECT_THAT(poll(nullptr, 0, 5), SyscallSucceedsWithValue(0)); }
 
 TEST(PollTest, MoreDescriptorsThanTheLimitAreInvalid) {
   EXPECT_THAT(InChild([] {
@@ -199,8 +197,7 @@ TEST(SelectTest, SetIsReadOnlyUpToTheCount) {
   memset(set, 0, 8);
   timeval zero = {};
   EXPECT_THAT(syscall(SYS_select, 64, set, nullptr, nullptr, &zero), SyscallSucceedsWithValue(0));
-  EXPECT_THAT(syscall(SYS_select, 65, set, nullptr, nullptr, &zero),
-              SyscallFailsWithErrno(EFAULT));
+  EXPECT_THAT(syscall(SYS_select, 65, set, nullptr, nullptr, &zero), SyscallFailsWithErrno(EFAULT));
 }
 
 TEST(PselectTest, MaskIsAppliedAtomicallyAndRestored) {

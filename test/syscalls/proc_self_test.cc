@@ -178,8 +178,9 @@ TEST(ProcSelfTest, RootAndExe) {
 TEST(ProcSelfTest, TaskListsThreads) {
   Pipe pipe;
   ScopedThread thread([&] { ReadOnce(pipe.reader, 1); });
-  EXPECT_THAT(ListDir("/proc/self/task"),
-              testing::UnorderedElementsAre(std::to_string(getpid()), std::to_string(thread.tid())));
+  EXPECT_THAT(
+      ListDir("/proc/self/task"),
+      testing::UnorderedElementsAre(std::to_string(getpid()), std::to_string(thread.tid())));
   EXPECT_EQ(StatusField("self", "Threads"), "2");
   WriteAll(pipe.writer, "x");
 }
@@ -231,18 +232,17 @@ TEST(ProcSelfTest, NamespaceLinksTellThemApart) {
 
 TEST(ProcSelfTest, OthersSecretsNeedPrivilege) {
   Child victim([] { pause(); });
-  EXPECT_THAT(InChild([&] {
-                setresuid(1000, 1000, 1000);
-                const std::string base = "/proc/" + std::to_string(victim.pid());
-                EXPECT_THAT(open((base + "/environ").c_str(), O_RDONLY),
-                            SyscallFailsWithErrno(EACCES));
-                EXPECT_THAT(open((base + "/fd").c_str(), O_RDONLY), SyscallFailsWithErrno(EACCES));
-                char buffer[8];
-                EXPECT_THAT(readlink((base + "/exe").c_str(), buffer, 8),
-                            SyscallFailsWithErrno(EACCES));
-                EXPECT_THAT(open((base + "/stat").c_str(), O_RDONLY), SyscallSucceeds());
-              }),
-              ExitsWith(0));
+  EXPECT_THAT(
+      InChild([&] {
+        setresuid(1000, 1000, 1000);
+        const std::string base = "/proc/" + std::to_string(victim.pid());
+        EXPECT_THAT(open((base + "/environ").c_str(), O_RDONLY), SyscallFailsWithErrno(EACCES));
+        EXPECT_THAT(open((base + "/fd").c_str(), O_RDONLY), SyscallFailsWithErrno(EACCES));
+        char buffer[8];
+        EXPECT_THAT(readlink((base + "/exe").c_str(), buffer, 8), SyscallFailsWithErrno(EACCES));
+        EXPECT_THAT(open((base + "/stat").c_str(), O_RDONLY), SyscallSucceeds());
+      }),
+      ExitsWith(0));
 }
 
 TEST(ProcSelfTest, EntriesCannotBeRemovedOrMade) {

@@ -63,7 +63,9 @@ TEST_F(PtyTest, LineLongerThanTheBufferComesInPieces) {
 }
 
 TEST_F(PtyTest, EraseAndKillEditTheLine) {
-  Type("abx\x7f" "c\n");
+  Type(
+      "abx\x7f"
+      "c\n");
   EXPECT_EQ(ReadTerminal(), "abc\n");
   Type("garbage\x15good\n");
   EXPECT_EQ(ReadTerminal(), "good\n");
@@ -75,8 +77,12 @@ TEST_F(PtyTest, WordErase) {
 }
 
 TEST_F(PtyTest, LiteralNextQuotesASpecialCharacter) {
-  Type("a\x16\x7f" "b\n");
-  EXPECT_EQ(ReadTerminal(), "a\x7f" "b\n");
+  Type(
+      "a\x16\x7f"
+      "b\n");
+  EXPECT_EQ(ReadTerminal(),
+            "a\x7f"
+            "b\n");
 }
 
 TEST_F(PtyTest, EofEndsAPartialLineAndAloneIsEndOfFile) {

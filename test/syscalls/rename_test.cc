@@ -142,8 +142,7 @@ TEST_F(RenameTest, ExchangeNeedsBoth) {
 
 TEST_F(RenameTest, ContradictingOrUnknownFlagsAreInvalid) {
   File("f");
-  EXPECT_THAT(Rename2("f", "g", RENAME_EXCHANGE | RENAME_NOREPLACE),
-              SyscallFailsWithErrno(EINVAL));
+  EXPECT_THAT(Rename2("f", "g", RENAME_EXCHANGE | RENAME_NOREPLACE), SyscallFailsWithErrno(EINVAL));
   EXPECT_THAT(Rename2("f", "g", 0x80), SyscallFailsWithErrno(EINVAL));
 }
 

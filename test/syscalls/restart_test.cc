@@ -24,8 +24,8 @@ namespace {
 class RestartTest : public testing::Test {
  protected:
   // The child's status; `after` runs in the parent once the child has had its signal.
-  int Interrupt(int flags, const std::function<void()>& body,
-                const std::function<void()>& after = [] {}) {
+  int Interrupt(
+      int flags, const std::function<void()>& body, const std::function<void()>& after = [] {}) {
     Pipe handled;
     Child child([&] {
       static int report;
@@ -45,11 +45,10 @@ class RestartTest : public testing::Test {
 };
 
 TEST_F(RestartTest, PipeReadIsInterrupted) {
-  EXPECT_THAT(Interrupt(0,
-                        [&] {
-                          EXPECT_THAT(read(pipe_.reader, &byte_, 1), SyscallFailsWithErrno(EINTR));
-                        }),
-              ExitsWith(0));
+  EXPECT_THAT(
+      Interrupt(0,
+                [&] { EXPECT_THAT(read(pipe_.reader, &byte_, 1), SyscallFailsWithErrno(EINTR)); }),
+      ExitsWith(0));
 }
 
 TEST_F(RestartTest, PipeReadIsRestartedWithTheFlag) {
@@ -99,17 +98,15 @@ TEST_F(RestartTest, FutexWaitIsInterrupted) {
 TEST_F(RestartTest, FutexWaitIsRestartedWithTheFlag) {
   SharedMapping memory;
   int* word = memory.as<int>();
-  EXPECT_THAT(Interrupt(
-                  SA_RESTART,
-                  [&] {
-                    EXPECT_THAT(syscall(SYS_futex, word, FUTEX_WAIT, 0, nullptr),
-                                SyscallSucceeds());
-                  },
-                  [&] {
-                    EXPECT_TRUE(WaitUntil(
-                        [&] { return syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr) == 1; }));
-                  }),
-              ExitsWith(0));
+  EXPECT_THAT(
+      Interrupt(
+          SA_RESTART,
+          [&] { EXPECT_THAT(syscall(SYS_futex, word, FUTEX_WAIT, 0, nullptr), SyscallSucceeds()); },
+          [&] {
+            EXPECT_TRUE(
+                WaitUntil([&] { return syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr) == 1; }));
+          }),
+      ExitsWith(0));
 }
 
 TEST_F(RestartTest, PollIsNeverRestarted) {
@@ -151,14 +148,13 @@ TEST_F(RestartTest, SocketReceiveIsRestartedButNotWithATimeout) {
   int pair[2];
   ASSERT_THAT(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), SyscallSucceeds());
   FdCloser a(pair[0]), b(pair[1]);
-  EXPECT_THAT(Interrupt(
-                  SA_RESTART,
-                  [&] { EXPECT_THAT(recv(a, &byte_, 1, 0), SyscallSucceedsWithValue(1)); },
-                  [&] { send(b, "x", 1, 0); }),
-              ExitsWith(0));
+  EXPECT_THAT(
+      Interrupt(
+          SA_RESTART, [&] { EXPECT_THAT(recv(a, &byte_, 1, 0), SyscallSucceedsWithValue(1)); },
+          [&] { send(b, "x", 1, 0); }),
+      ExitsWith(0));
   timeval timeout = {1000, 0};
-  ASSERT_THAT(setsockopt(a, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)),
-              SyscallSucceeds());
+  ASSERT_THAT(setsockopt(a, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)), SyscallSucceeds());
   EXPECT_THAT(Interrupt(SA_RESTART,
                         [&] { EXPECT_THAT(recv(a, &byte_, 1, 0), SyscallFailsWithErrno(EINTR)); }),
               ExitsWith(0));
@@ -171,12 +167,11 @@ TEST_F(RestartTest, MessageReceiveIsNeverRestarted) {
     long type;
     char text[8];
   } message;
-  EXPECT_THAT(Interrupt(SA_RESTART,
-                        [&] {
-                          EXPECT_THAT(msgrcv(queue, &message, 8, 0, 0),
-                                      SyscallFailsWithErrno(EINTR));
-                        }),
-              ExitsWith(0));
+  EXPECT_THAT(
+      Interrupt(
+          SA_RESTART,
+          [&] { EXPECT_THAT(msgrcv(queue, &message, 8, 0, 0), SyscallFailsWithErrno(EINTR)); }),
+      ExitsWith(0));
   msgctl(queue, IPC_RMID, nullptr);
 }
 

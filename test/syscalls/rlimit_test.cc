@@ -64,7 +64,7 @@ TEST(RlimitTest, PrlimitReadsAndSetsAnother) {
   ASSERT_THAT(prlimit(child.pid(), RLIMIT_NOFILE, &limit, nullptr), SyscallSucceeds());
   ASSERT_THAT(prlimit(child.pid(), RLIMIT_NOFILE, nullptr, &old), SyscallSucceeds());
   EXPECT_EQ(old.rlim_cur, 33u);
-  EXPECT_THAT(prlimit(1 << 21, RLIMIT_NOFILE, nullptr, &old), SyscallFailsWithErrno(ESRCH));
+  EXPECT_THAT(prlimit(1 << 22, RLIMIT_NOFILE, nullptr, &old), SyscallFailsWithErrno(ESRCH));
 }
 
 TEST(RlimitTest, OpenFilesAreEmfile) {

@@ -46,7 +46,7 @@ TEST(SetpgidTest, MissingGroupIsEperm) {
 
 TEST(SetpgidTest, NegativeIsInvalidAndStrangerEsrch) {
   EXPECT_THAT(setpgid(0, -1), SyscallFailsWithErrno(EINVAL));
-  EXPECT_THAT(setpgid(getppid() == 0 ? 1 << 21 : getppid(), 0), SyscallFailsWithErrno(ESRCH));
+  EXPECT_THAT(setpgid(getppid() == 0 ? 1 << 22 : getppid(), 0), SyscallFailsWithErrno(ESRCH));
 }
 
 TEST(SetpgidTest, SessionLeaderIsEperm) {
@@ -83,8 +83,8 @@ TEST(SetpgidTest, ChildInAnotherSessionIsEperm) {
 }
 
 TEST(GetpgidTest, UnknownProcessIsEsrch) {
-  EXPECT_THAT(getpgid(1 << 21), SyscallFailsWithErrno(ESRCH));
-  EXPECT_THAT(getsid(1 << 21), SyscallFailsWithErrno(ESRCH));
+  EXPECT_THAT(getpgid(1 << 22), SyscallFailsWithErrno(ESRCH));
+  EXPECT_THAT(getsid(1 << 22), SyscallFailsWithErrno(ESRCH));
 }
 
 TEST(KillTest, NegativePidReachesTheWholeGroup) {
@@ -108,7 +108,7 @@ TEST(KillTest, ZeroReachesTheOwnGroup) {
 }
 
 TEST(KillTest, EmptyGroupIsEsrch) {
-  EXPECT_THAT(kill(-(1 << 21), SIGTERM), SyscallFailsWithErrno(ESRCH));
+  EXPECT_THAT(kill(-(1 << 22), SIGTERM), SyscallFailsWithErrno(ESRCH));
 }
 
 TEST(KillTest, OrphanedStoppedGroupGetsHupAndCont) {

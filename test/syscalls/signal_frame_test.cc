@@ -69,8 +69,7 @@ TEST(FaultTest, UndefinedInstructionIsIllWithItsAddress) {
                     SIGILL, +[](int, siginfo_t* info, void* context) {
                       auto* uc = static_cast<ucontext_t*>(context);
                       const bool same =
-                          info->si_addr ==
-                          reinterpret_cast<void*>(uc->uc_mcontext.gregs[REG_RIP]);
+                          info->si_addr == reinterpret_cast<void*>(uc->uc_mcontext.gregs[REG_RIP]);
                       _exit(same && info->si_code == ILL_ILLOPN ? 0 : 1);
                     });
                 asm volatile("ud2");
@@ -119,7 +118,8 @@ TEST(FaultTest, HandlerMayRepairAndRetry) {
   static char* page;
   Mapping memory(kPage, PROT_NONE);
   page = memory.get();
-  ScopedAction action(SIGSEGV, +[](int) { mprotect(page, kPage, PROT_READ | PROT_WRITE); });
+  ScopedAction action(
+      SIGSEGV, +[](int) { mprotect(page, kPage, PROT_READ | PROT_WRITE); });
   Write(page);
   EXPECT_EQ(page[0], 1);
 }
@@ -148,9 +148,10 @@ TEST(FrameTest, AllGeneralRegistersSurviveAHandler) {
   ScopedAction action(
       SIGILL, +[](int, siginfo_t*, void* context) {
         static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP] += 2;
-        asm volatile("mov $-1, %%rax; mov %%rax, %%rcx; mov %%rax, %%rdx; mov %%rax, %%r8;"
-                     "mov %%rax, %%r9; mov %%rax, %%r10; mov %%rax, %%r11" ::
-                         : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11");
+        asm volatile(
+            "mov $-1, %%rax; mov %%rax, %%rcx; mov %%rax, %%rdx; mov %%rax, %%r8;"
+            "mov %%rax, %%r9; mov %%rax, %%r10; mov %%rax, %%r11" ::
+                : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11");
       });
   uint64_t sum = 0;
   asm volatile(
@@ -179,11 +180,10 @@ TEST(FrameTest, SseRegistersSurviveAHandler) {
         asm volatile("pcmpeqb %%xmm7, %%xmm7; pcmpeqb %%xmm15, %%xmm15" ::: "xmm7", "xmm15");
       });
   uint64_t in = 0x0123456789abcdef, low = 0, high = 0;
-  asm volatile(
-      "movq %2, %%xmm7; movq %2, %%xmm15; ud2; movq %%xmm7, %0; movq %%xmm15, %1"
-      : "=&r"(low), "=&r"(high)
-      : "r"(in)
-      : "xmm7", "xmm15", "memory");
+  asm volatile("movq %2, %%xmm7; movq %2, %%xmm15; ud2; movq %%xmm7, %0; movq %%xmm15, %1"
+               : "=&r"(low), "=&r"(high)
+               : "r"(in)
+               : "xmm7", "xmm15", "memory");
   EXPECT_EQ(low, in);
   EXPECT_EQ(high, in);
 }
@@ -209,7 +209,9 @@ TEST(FrameTest, AvxRegistersSurviveAHandler) {
 
 TEST(FrameTest, ControlWordsSurviveAHandlerThatStartsWithDefaults) {
   static uint32_t in_handler;
-  ScopedAction action(SIGUSR1, +[](int) { asm volatile("stmxcsr %0" : "=m"(in_handler)); });
+  ScopedAction action(
+      SIGUSR1, +[](int) { asm volatile("stmxcsr %0"
+                                       : "=m"(in_handler)); });
   uint32_t before, changed, after;
   asm volatile("stmxcsr %0" : "=m"(before));
   changed = before | 0x6000;  // Round towards zero.
@@ -245,7 +247,8 @@ TEST(AltstackTest, CannotBeChangedWhileInUse) {
   alternate.ss_size = stack.size();
   ASSERT_THAT(sigaltstack(&alternate, &old), SyscallSucceeds());
   ScopedAction action(
-      SIGUSR1, +[](int) {
+      SIGUSR1,
+      +[](int) {
         stack_t off = {};
         off.ss_flags = SS_DISABLE;
         result = sigaltstack(&off, nullptr);
@@ -275,7 +278,8 @@ TEST(AltstackTest, CatchesAStackOverflow) {
                 alternate.ss_sp = stack.get();
                 alternate.ss_size = stack.size();
                 sigaltstack(&alternate, nullptr);
-                ScopedAction action(SIGSEGV, +[](int) { _exit(55); }, SA_ONSTACK);
+                ScopedAction action(
+                    SIGSEGV, +[](int) { _exit(55); }, SA_ONSTACK);
                 struct Recursion {
                   static int Run(int depth) {
                     volatile char block[4096];

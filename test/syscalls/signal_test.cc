@@ -131,7 +131,10 @@ TEST_F(SignalTest, ResethandRunsOnce) {
 TEST_F(SignalTest, HandlersOfSeveralPendingSignalsNestInOrder) {
   static std::string order;
   order = "";
-  ScopedAction one(SIGUSR1, +[](int) { order += '1'; }), two(SIGUSR2, +[](int) { order += '2'; });
+  ScopedAction one(
+      SIGUSR1, +[](int) { order += '1'; }),
+      two(
+          SIGUSR2, +[](int) { order += '2'; });
   {
     ScopedMask mask(SIG_BLOCK, {SIGUSR1, SIGUSR2});
     kill(getpid(), SIGUSR2);
@@ -228,7 +231,8 @@ TEST_F(SignalTest, MaskBelongsToTheThread) {
 TEST_F(SignalTest, ProcessSignalGoesToAThreadThatTakesIt) {
   static volatile pid_t receiver;
   receiver = 0;
-  ScopedAction action(SIGUSR1, +[](int) { receiver = gettid(); });
+  ScopedAction action(
+      SIGUSR1, +[](int) { receiver = gettid(); });
   Pipe pipe;
   ScopedThread thread([&] { ReadOnce(pipe.reader, 1); });
   ScopedMask mask(SIG_BLOCK, {SIGUSR1});
@@ -240,7 +244,7 @@ TEST_F(SignalTest, ProcessSignalGoesToAThreadThatTakesIt) {
 
 TEST_F(SignalTest, NullSignalOnlyChecks) {
   EXPECT_THAT(kill(getpid(), 0), SyscallSucceeds());
-  EXPECT_THAT(kill(1 << 21, 0), SyscallFailsWithErrno(ESRCH));
+  EXPECT_THAT(kill(1 << 22, 0), SyscallFailsWithErrno(ESRCH));
   EXPECT_THAT(kill(getpid(), 65), SyscallFailsWithErrno(EINVAL));
   EXPECT_THAT(kill(getpid(), -1), SyscallFailsWithErrno(EINVAL));
 }

@@ -136,8 +136,7 @@ TEST(CopyFileRangeTest, CopiesBetweenOffsets) {
   TempFile from("0123456789"), to("abcdef");
   FdCloser in = from.Open(O_RDONLY), out = to.Open(O_RDWR);
   loff_t in_offset = 5, out_offset = 2;
-  EXPECT_THAT(copy_file_range(in, &in_offset, out, &out_offset, 3, 0),
-              SyscallSucceedsWithValue(3));
+  EXPECT_THAT(copy_file_range(in, &in_offset, out, &out_offset, 3, 0), SyscallSucceedsWithValue(3));
   EXPECT_EQ(in_offset, 8);
   EXPECT_EQ(out_offset, 5);
   EXPECT_EQ(ReadFile(to.path()), "ab567f");

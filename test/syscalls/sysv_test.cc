@@ -183,9 +183,7 @@ TEST_F(MsgTest, TooLongForTheBufferIsE2bigUnlessCut) {
   EXPECT_THAT(msgrcv(id_, &message, 4, 0, MSG_NOERROR), SyscallSucceedsWithValue(4));
 }
 
-TEST_F(MsgTest, TypeMustBePositive) {
-  EXPECT_THAT(Send(0, "x"), SyscallFailsWithErrno(EINVAL));
-}
+TEST_F(MsgTest, TypeMustBePositive) { EXPECT_THAT(Send(0, "x"), SyscallFailsWithErrno(EINVAL)); }
 
 TEST_F(MsgTest, BlockedReceiverGetsIt) {
   Child child([&] { EXPECT_EQ(Receive(0, 0), "late"); });

@@ -83,8 +83,8 @@ TEST(FallocateTest, PunchedHoleReadsZeroes) {
   ASSERT_THAT(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, kPage),
               SyscallSucceeds());
   const std::string content = ReadFile(file.path());
-  EXPECT_EQ(content, std::string(100, 'x') + std::string(kPage, '\0') +
-                         std::string(2 * kPage - 100, 'x'));
+  EXPECT_EQ(content,
+            std::string(100, 'x') + std::string(kPage, '\0') + std::string(2 * kPage - 100, 'x'));
 }
 
 TEST(FallocateTest, PunchWithoutKeepSizeIsNotSupported) {

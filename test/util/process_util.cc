@@ -108,9 +108,7 @@ bool WaitUntil(const std::function<bool()>& condition) {
   }
 }
 
-char ProcessState(pid_t pid) {
-  return StateIn(ReadFile("/proc/" + std::to_string(pid) + "/stat"));
-}
+char ProcessState(pid_t pid) { return StateIn(ReadFile("/proc/" + std::to_string(pid) + "/stat")); }
 char ThreadState(pid_t tid) {
   return StateIn(ReadFile("/proc/self/task/" + std::to_string(tid) + "/stat"));
 }

@@ -69,17 +69,16 @@ char ThreadState(pid_t tid);
 bool WaitUntilSleeping(pid_t pid);
 bool WaitUntilThreadSleeping(pid_t tid);
 
-// Programs inside the test binary, for execve: GUEST_PROGRAM(name) { uses argc, argv; return code; }
-// is run by SelfPath() with the first argument "--program=name"; argv[0] is then the program's own
-// argv[0], and argv[1] the first one after that.
+// Programs inside the test binary, for execve: GUEST_PROGRAM(name) { uses argc, argv; return code;
+// } is run by SelfPath() with the first argument "--program=name"; argv[0] is then the program's
+// own argv[0], and argv[1] the first one after that.
 using ProgramMain = int (*)(int argc, char** argv);
 struct ProgramRegistration {
   ProgramRegistration(const char* name, ProgramMain main);
 };
-#define GUEST_PROGRAM(name)                                                                \
-  static int name##_program_main(int argc, char** argv);                                   \
-  static const ::caisson::test::ProgramRegistration name##_program(#name,                  \
-                                                                   name##_program_main);   \
+#define GUEST_PROGRAM(name)                                                                     \
+  static int name##_program_main(int argc, char** argv);                                        \
+  static const ::caisson::test::ProgramRegistration name##_program(#name, name##_program_main); \
   static int name##_program_main([[maybe_unused]] int argc, [[maybe_unused]] char** argv)
 
 // The test binary's own path.

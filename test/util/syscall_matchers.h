@@ -79,9 +79,7 @@ class FailsWithErrnoMatcher {
     return actual == error_ || actual == other_;
   }
   void DescribeTo(std::ostream* os) const { *os << "fails with errno " << Text(); }
-  void DescribeNegationTo(std::ostream* os) const {
-    *os << "does not fail with errno " << Text();
-  }
+  void DescribeNegationTo(std::ostream* os) const { *os << "does not fail with errno " << Text(); }
 
  private:
   std::string Text() const {

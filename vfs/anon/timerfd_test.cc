@@ -51,12 +51,12 @@ TEST_F(TimerfdTest, CountsIntervalsThatPassed) {
   for (Timerfd::Clock clock : {Timerfd::Clock::kMonotonic, Timerfd::Clock::kRealtime,
                                Timerfd::Clock::kBoottime, Timerfd::Clock::kBoottimeAlarm}) {
     RefPtr<Timerfd> t = Make(clock);
-    int64_t start = time::MonotonicNow();
     t->Set(0, {2 * kMs, 1 * kMs});
-    while (time::MonotonicNow() - start < 12 * kMs) EXPECT_GT(Await(*t), 0u);
-    while (time::MonotonicNow() - start < 22 * kMs) {
+    for (int i = 0; i < 3; ++i) EXPECT_GT(Await(*t), 0u);
+    int64_t pause = time::MonotonicNow();
+    while (time::MonotonicNow() - pause < 10 * kMs) {
     }
-    EXPECT_GE(Await(*t), 3u);
+    EXPECT_GE(Await(*t), 5u);
     Timerfd::Setting left = t->Get();
     EXPECT_EQ(left.interval, 2 * kMs);
     EXPECT_GT(left.value, 0);

@@ -29,6 +29,7 @@ class GoferTest : public ::testing::Test {
     ASSERT_NE(mkdtemp(name), nullptr);
     root_ = name;
     Host("chmod 755 .");
+    BeforeServing();
     int fds[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
     std::vector<caisson::gofer::Connection> connections(1);
@@ -43,12 +44,16 @@ class GoferTest : public ::testing::Test {
     world_ = std::make_unique<testing::TestWorld>(fs_);
     ctx_ = std::make_unique<testing::TestContext>(*world_);
   }
-  void TearDown() override {
+  virtual void BeforeServing() {}
+  void StopServing() {
     ctx_.reset();
     world_.reset();
     EXPECT_TRUE(!fs_ || fs_->ref_count() == 1) << "inodes were leaked";
     fs_.reset();
     if (server_.joinable()) server_.join();
+  }
+  void TearDown() override {
+    StopServing();
     if (root_.empty()) return;
     EXPECT_EQ(system(("rm -rf " + root_).c_str()), 0);
   }

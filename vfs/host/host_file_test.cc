@@ -62,11 +62,11 @@ TEST_F(HostFileTest, FullPipeAndBrokenPipe) {
     }
     total += *n;
   }
-  EXPECT_EQ(total, 65536u);
+  EXPECT_GT(total, 60'000u);
   EXPECT_EQ(out->Readiness(kWritable), 0u);
   std::thread thread([&] {
     char buffer[65536];
-    ASSERT_EQ(read(reader.get(), buffer, sizeof(buffer)), 65536);
+    ASSERT_EQ(read(reader.get(), buffer, sizeof(buffer)), static_cast<ssize_t>(total));
   });
   ASSERT_OK(WaitUntil(ctx_, *out->EventQueue(), kWritable, time::kNever,
                       [&] { return ctx_.Write(*out, "x"); }));

@@ -67,7 +67,9 @@ TEST_F(PipeTest, HoldsSixtyFourKibibytes) {
     size_t total = Fill(step);
     EXPECT_LE(total, 65536u) << step;
     EXPECT_GT(total, 65536u - 4096) << step;
-    if (step == 1 || step == 4096) EXPECT_EQ(total, 65536u) << step;
+    if (step == 1 || step == 4096) {
+      EXPECT_EQ(total, 65536u) << step;
+    }
   }
 }
 

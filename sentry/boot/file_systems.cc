@@ -1,0 +1,40 @@
+#include "sentry/boot/file_systems.h"
+
+#include "vfs/dev/devtmpfs.h"
+#include "vfs/dev/memory_devices.h"
+#include "vfs/tmpfs/filesystem.h"
+#include "vfs/tty/devpts.h"
+#include "vfs/tty/pty.h"
+
+namespace caisson::boot {
+
+using kernel::FileSystemTypes;
+
+void RegisterFileSystems(kernel::Kernel& kernel) {
+  FileSystemTypes& types = kernel.file_system_types();
+  const uint64_t memory = kernel.config().total_memory;
+  auto tmpfs = [memory](vfs::CallContext&, absl::string_view, absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
+    return RefPtr<vfs::FileSystem>(TRY(vfs::tmpfs::TmpfsFileSystem::New(options, {}, memory)));
+  };
+  types.Register("tmpfs", {.make = tmpfs, .in_user_namespace = true});
+  types.Register("ramfs", {.make = tmpfs, .in_user_namespace = true});
+  types.Register("devtmpfs", {.make = [](vfs::CallContext& ctx, absl::string_view, absl::string_view options) {
+                                return vfs::dev::MakeDevtmpfs(ctx, options);
+                              }});
+  types.Register("devpts",
+                 {.make = [&kernel](vfs::CallContext& ctx, absl::string_view,
+                                    absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
+                    auto parsed = TRY(vfs::tty::DevptsFileSystem::ParseOptions(options, *ctx.creds().user_ns));
+                    return RefPtr<vfs::FileSystem>(MakeRef<vfs::tty::DevptsFileSystem>(kernel.job_control(), parsed));
+                  },
+                  .in_user_namespace = true});
+  vfs::dev::RegisterMemoryDevices(kernel.devices(), kernel.anonymous_files());
+  constexpr uint32_t kTtyMajor = 5;
+  kernel.devices().Register(vfs::DeviceRegistry::Type::kChar, kTtyMajor, 0, 1, "/dev/tty",
+                            [&kernel](vfs::CallContext& ctx, const vfs::OpenArgs& args, vfs::Inode& inode,
+                                      vfs::DeviceNumber) {
+                              return vfs::tty::OpenControllingTty(ctx, kernel.job_control(), args, inode);
+                            });
+}
+
+}  // namespace caisson::boot
