@@ -13,6 +13,10 @@ namespace {
 // could differ between kernels, so one serves all.
 constinit SharedMutex g_tree_lock;
 
+uint64_t GenerationOf(Inode& directory) {
+  return directory.fs().changed_beneath() ? Inode::kNeverCache : directory.LookupGeneration();
+}
+
 }  // namespace
 
 Dentry::Dentry(RefPtr<Dentry> parent, absl::string_view name, RefPtr<Inode> inode,
@@ -131,14 +135,14 @@ RefPtr<Dentry> Dentry::FindFresh(absl::string_view name, uint64_t generation) {
 Result<RefPtr<Dentry>> Dentry::LookupChild(CallContext& ctx, absl::string_view name) {
   Inode* dir = inode_.get();
   if (dir == nullptr || !dir->is_directory()) return Errno::kENOTDIR;
-  if (RefPtr<Dentry> hit = FindFresh(name, dir->LookupGeneration())) return hit;
+  if (RefPtr<Dentry> hit = FindFresh(name, GenerationOf(*dir))) return hit;
   ReaderLock lock(dir->directory_lock());
   return LookupChildLocked(ctx, name);
 }
 
 Result<RefPtr<Dentry>> Dentry::LookupChildLocked(CallContext& ctx, absl::string_view name) {
   // Read before Lookup(): a change meanwhile leaves the new dentry doubtful.
-  const uint64_t generation = inode_->LookupGeneration();
+  const uint64_t generation = GenerationOf(*inode_);
   RefPtr<Dentry> old = FindAny(name);
   if (old != nullptr && old->IsFresh(generation)) return old;
   RefPtr<Inode> inode;
@@ -175,7 +179,7 @@ Result<RefPtr<Dentry>> Dentry::LookupChildLocked(CallContext& ctx, absl::string_
 }
 
 void Dentry::AttachChild(absl::string_view name, RefPtr<Inode> inode, RefPtr<Dentry>* out) {
-  uint64_t generation = inode_->LookupGeneration();
+  uint64_t generation = GenerationOf(*inode_);
   auto fresh = RefPtr<Dentry>::Adopt(
       new Dentry(RefPtr<Dentry>(this), name, std::move(inode), generation));
   RefPtr<Dentry> old = TakeChild(name);
@@ -219,7 +223,7 @@ void Dentry::Move(Dentry& old_parent, absl::string_view old_name, Dentry& new_pa
         drop = std::exchange(d.parent_, std::move(up));
         d.name_ = std::string(name);
       }
-      d.generation_.store(parent.inode_->LookupGeneration(), std::memory_order_relaxed);
+      d.generation_.store(GenerationOf(*parent.inode_), std::memory_order_relaxed);
       MutexLock lock(parent.mu_);
       parent.children_[name] = &d;
     };

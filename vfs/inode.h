@@ -47,6 +47,11 @@ class FileSystem : public RefCounted<FileSystem> {
   // The one dentry of root(), shared by all mounts.
   RefPtr<Dentry> RootDentry();
 
+  // An overlay changes directories of this file system without our dentries: from now on every
+  // walk asks Lookup() again.
+  void set_changed_beneath() { changed_beneath_.store(true, std::memory_order_release); }
+  bool changed_beneath() const { return changed_beneath_.load(std::memory_order_acquire); }
+
   // --- For the vfs core. ---
   DentryCache& dentry_cache() { return *dentry_cache_; }
   // Taken by renames from one directory to another, before directory locks: only under it does
@@ -68,6 +73,7 @@ class FileSystem : public RefCounted<FileSystem> {
   const std::unique_ptr<DentryCache> dentry_cache_;
   Mutex rename_mutex_;
   std::atomic<bool> ever_watched_{false};
+  std::atomic<bool> changed_beneath_{false};
   std::atomic<int64_t> users_{0};
   Mutex root_mu_;
   Dentry* root_dentry_ ABSL_GUARDED_BY(root_mu_) = nullptr;  // Weak: it leaves in its destructor.
@@ -77,6 +83,7 @@ struct OpenArgs {
   VfsPath path;    // The name it was opened by; empty for anonymous files.
   uint32_t flags;  // O_* of open(2), without O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_CLOEXEC.
   bool no_ctty = false;  // O_NOCTTY: a terminal does not become the controlling one.
+  bool truncates = false;  // O_TRUNC: SetAttributes(size 0) follows, so data need not be kept.
 };
 
 // RENAME_* of renameat2(2).

@@ -60,7 +60,8 @@ Result<RefPtr<FileDescription>> OpenInode(CallContext& ctx, const VfsPath& path,
   RefPtr<Inode> inode = path.dentry->inode();
   constexpr uint32_t kNotKept = kOpenCreate | kOpenExclusive | kOpenNoCtty | kOpenTruncate |
                                 kOpenCloexec;
-  OpenArgs args{path, flags & ~kNotKept, (flags & kOpenNoCtty) != 0};
+  OpenArgs args{path, flags & ~kNotKept, (flags & kOpenNoCtty) != 0,
+                (flags & kOpenTruncate) != 0 && inode->is_regular()};
   const bool special = !inode->is_regular() && !inode->is_directory() && !inode->is_link();
   const uint32_t mode = flags & kOpenAccessMode;
   const bool writes = mode == kOpenWriteOnly || mode == kOpenReadWrite;
