@@ -46,7 +46,7 @@ inline constexpr uint32_t kFutexOpCmpGt = 4;
 inline constexpr uint32_t kFutexOpCmpGe = 5;
 
 struct RobustListHead {
-  uint64_t next;             // struct robust_list*; bit 0 of an entry's address: a PI futex.
+  uint64_t next;  // struct robust_list*; bit 0 of an entry's address: a PI futex.
   int64_t futex_offset;
   uint64_t list_op_pending;
 };

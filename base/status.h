@@ -20,19 +20,19 @@ absl::Status Annotate(const absl::Status& status, absl::string_view prefix);
 
 }  // namespace caisson
 
-#define RETURN_IF_ERROR(...)                          \
-  do {                                                \
-    ::absl::Status status_macro_ = (__VA_ARGS__);     \
-    if (!status_macro_.ok()) return status_macro_;    \
+#define RETURN_IF_ERROR(...)                       \
+  do {                                             \
+    ::absl::Status status_macro_ = (__VA_ARGS__);  \
+    if (!status_macro_.ok()) return status_macro_; \
   } while (false)
 
 #define CAISSON_STATUS_CONCAT_INNER(a, b) a##b
 #define CAISSON_STATUS_CONCAT(a, b) CAISSON_STATUS_CONCAT_INNER(a, b)
 // ASSIGN_OR_RETURN(Container container, LoadContainer(id)): declares or assigns, or returns.
-#define ASSIGN_OR_RETURN(lhs, ...)                                                          \
-  auto CAISSON_STATUS_CONCAT(status_or_, __LINE__) = (__VA_ARGS__);                         \
-  if (!CAISSON_STATUS_CONCAT(status_or_, __LINE__).ok())                                    \
-    return CAISSON_STATUS_CONCAT(status_or_, __LINE__).status();                            \
+#define ASSIGN_OR_RETURN(lhs, ...)                                  \
+  auto CAISSON_STATUS_CONCAT(status_or_, __LINE__) = (__VA_ARGS__); \
+  if (!CAISSON_STATUS_CONCAT(status_or_, __LINE__).ok())            \
+    return CAISSON_STATUS_CONCAT(status_or_, __LINE__).status();    \
   lhs = std::move(CAISSON_STATUS_CONCAT(status_or_, __LINE__)).value()
 
 #endif  // CAISSON_BASE_STATUS_H_

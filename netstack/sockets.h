@@ -2,8 +2,11 @@
 #ifndef CAISSON_NETSTACK_SOCKETS_H_
 #define CAISSON_NETSTACK_SOCKETS_H_
 
+#include <memory>
 #include <utility>
 
+#include "netstack/netlink/netlink_socket.h"
+#include "netstack/netlink/route.h"
 #include "netstack/socket_inode.h"
 #include "netstack/unix/namespace.h"
 #include "vfs/socket.h"
@@ -15,15 +18,18 @@ class NetNamespace : public RefCounted<NetNamespace> {
  public:
   // `flight` and `fs` are the kernel's.
   NetNamespace(RefPtr<UnixFlight> flight, RefPtr<SocketFileSystem> fs, uint64_t inode_number)
-      : flight_(flight), unix_(MakeRef<UnixNamespace>(flight)), fs_(std::move(fs)), inode_number_(inode_number) {}
+      : flight_(flight), unix_(MakeRef<UnixNamespace>(flight)),
+        netlink_(MakeRef<NetlinkNamespace>(std::make_unique<LoopbackOnly>())), fs_(std::move(fs)), inode_number_(inode_number) {}
   const RefPtr<UnixFlight>& flight() const { return flight_; }
   const RefPtr<UnixNamespace>& unix_sockets() const { return unix_; }
+  const RefPtr<NetlinkNamespace>& netlink() const { return netlink_; }
   const RefPtr<SocketFileSystem>& fs() const { return fs_; }
   uint64_t inode_number() const { return inode_number_; }
 
  private:
   const RefPtr<UnixFlight> flight_;
   const RefPtr<UnixNamespace> unix_;
+  const RefPtr<NetlinkNamespace> netlink_;
   const RefPtr<SocketFileSystem> fs_;
   const uint64_t inode_number_;
 };

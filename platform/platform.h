@@ -177,9 +177,6 @@ class Platform {
   virtual uint64_t fp_features() const = 0;
   // AT_MINSIGSTKSZ of the guest, bytes.
   virtual uint64_t min_signal_stack() const = 0;
-  // The host's [vdso] in every address space of this platform, outside guest_range(); empty if it
-  // is not there. Code may jump there (its data pages are before it); it tells the host's time.
-  virtual AddrRange host_vdso() const { return {}; }
 };
 
 }  // namespace caisson::platform

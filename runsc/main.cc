@@ -1,6 +1,7 @@
 // One executable, four processes: which one is told by the name it was executed as.
-#include "confine/role.h"
 #include "gofer/main.h"
+
+#include "confine/role.h"
 #include "runsc/cmd/commands.h"
 #include "runsc/sandbox/monitor.h"
 #include "sentry/boot/main.h"

@@ -70,7 +70,8 @@ Result<int64_t> ReadFully(Task& task, vfs::FileDescription& file, IoBuffer& to, 
 }
 
 Result<int64_t> WriteFully(Task& task, vfs::FileDescription& file, IoBuffer& from, uint32_t rwf) {
-  const size_t start = from.position();
+  // Counted by what attempts return: a failed one may have moved the cursor.
+  int64_t done = 0;
   bool wait = !file.nonblocking() && (rwf & vfs::kRwfNowait) == 0;
   auto attempt = [&]() -> Result<size_t> { return vfs::FileWrite(task, file, from, rwf); };
   int64_t deadline = time::kNever;
@@ -80,14 +81,14 @@ Result<int64_t> WriteFully(Task& task, vfs::FileDescription& file, IoBuffer& fro
       if (deadline == time::kNever) deadline = SocketDeadline(file, false);
       n = WaitForFile(task, file, kWritable, true, deadline, attempt);
     }
-    size_t done = from.position() - start;
     if (!n.ok()) {
-      if (done != 0) return static_cast<int64_t>(done);
+      if (done != 0) return done;
       return TimeoutOf(file, n.error());
     }
+    done += static_cast<int64_t>(*n);
     // Only what waits goes on: a short write to a regular file is a result (a full disk).
     if (from.remaining() == 0 || *n == 0 || !wait || file.EventQueue() == nullptr)
-      return static_cast<int64_t>(done);
+      return done;
   }
 }
 

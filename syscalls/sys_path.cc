@@ -271,6 +271,8 @@ class DirentSink final : public vfs::DirectorySink {
 SyscallResult DoGetdents(Task& task, Fd fd, GuestAddr buffer, uint32_t size, bool old) {
   RefPtr<vfs::FileDescription> file = TRY(task.fd_table().Get(fd.value));
   if (file->kind() == vfs::FileKind::kPath) return Errno::kEBADF;
+  if (file->path() && file->kind() == vfs::FileKind::kDirectory && file->path().dentry->is_deleted())
+    return Errno::kENOENT;
   constexpr uint32_t kMax = 1 << 20;  // What one call returns is bounded; programs call again.
   DirentSink sink(std::min(size, kMax), old);
   TRY(file->Iterate(task, sink));

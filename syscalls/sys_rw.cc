@@ -33,9 +33,9 @@ SyscallResult PWriteBuffer(Task& task, vfs::FileDescription& file, IoBuffer& fro
 // access_ok(): an address range that wraps or reaches beyond user space faults before any work.
 Result<uint64_t> CheckLength(GuestAddr buffer, uint64_t length) {
   if (static_cast<int64_t>(length) < 0) return Errno::kEINVAL;
-  length = std::min(length, kMaxRwCount);
-  if (buffer.value + length < buffer.value || (buffer.value + length) >> 47 > 1) return Errno::kEFAULT;
-  return length;
+  constexpr uint64_t kTaskSize = 0x7ffffffff000;
+  if (length > kTaskSize || buffer.value > kTaskSize - length) return Errno::kEFAULT;
+  return std::min(length, kMaxRwCount);
 }
 
 constexpr uint32_t kKnownRwf = vfs::kRwfHipri | vfs::kRwfDsync | vfs::kRwfSync | vfs::kRwfNowait | vfs::kRwfAppend;

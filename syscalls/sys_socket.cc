@@ -308,21 +308,21 @@ std::string PackControl(Task& task, vfs::ControlData& control, uint64_t room, bo
 Result<int64_t> SendBuffer(Task& task, vfs::Socket& socket, IoBuffer& from, int flags, absl::string_view to,
                            vfs::ControlData control) {
   constexpr int kSockStream = 1;
-  const size_t start = from.position();
+  int64_t done = 0;
   const int64_t timeout = socket.send_timeout();
   const int64_t deadline = TimeoutDeadline(timeout);
   for (;;) {
     // Control data goes with the first bytes; an attempt that gives EAGAIN has not used it.
     auto attempt = [&]() -> Result<size_t> { return socket.Send(task, from, flags, to, control); };
     Result<size_t> n = WaitForFile(task, socket, kWritable, WaitAllowed(socket, flags), deadline, attempt);
-    size_t done = from.position() - start;
     if (!n.ok()) {
-      if (done != 0) return static_cast<int64_t>(done);
+      if (done != 0) return done;
       if (n.error() == Errno::kEPIPE && (flags & vfs::kMsgNosignal) == 0) task.SendSignal(signal::kSIGPIPE);
       return WaitError(n.error(), timeout);
     }
+    done += static_cast<int64_t>(*n);
     if (socket.type() != kSockStream || from.remaining() == 0 || *n == 0 || !WaitAllowed(socket, flags))
-      return static_cast<int64_t>(done == 0 ? *n : done);
+      return done;
     control = {};
   }
 }

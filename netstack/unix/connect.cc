@@ -80,6 +80,8 @@ Result<void> UnixSocket::Connect(vfs::CallContext& ctx, absl::string_view addres
 Result<void> UnixSocket::ConnectStream(vfs::CallContext& ctx, absl::string_view address) {
   TRY(NormalizeUnixAddress(address));
   if (end_->options().flag(kSoPasscred)) TRY(Autobind());
+  // The name first, then the state (unix_stream_connect()).
+  RefPtr<Endpoint> listener = TRY(Find(ctx, address));
   {
     MutexLock lock(end_->mu_);
     if (end_->state == UnixState::kConnected) return Errno::kEISCONN;
@@ -91,7 +93,6 @@ Result<void> UnixSocket::ConnectStream(vfs::CallContext& ctx, absl::string_view 
     MutexLock lock(end_->mu_);
     end_->state = UnixState::kClosed;
   };
-  RefPtr<Endpoint> listener = TRY(Find(ctx, address));
   auto embryo = MakeRef<Endpoint>(RefPtr<UnixNamespace>(&end_->ns()), end_->type(), uint64_t{0});
   {
     std::string name;

@@ -428,7 +428,7 @@ TEST_F(ContextTest, TheBlobsInstructionsGiveTheGuestNothing) {
 }
 
 TEST_F(ContextTest, TheHostsVdsoWorks) {
-  const AddrRange vdso = TestPlatform().host_vdso();
+  const AddrRange vdso = TestPlatform().vdso_range();
   ASSERT_FALSE(vdso.empty());
   EXPECT_FALSE(TestPlatform().guest_range().overlaps(vdso));
   Start([](Code& c) { c.mov(c.eax, c.dword[c.rdi]); c.syscall(); });

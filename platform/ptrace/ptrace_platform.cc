@@ -41,7 +41,7 @@ class PtracePlatform final : public Platform {
   size_t fp_state_size() const override { return stub::HostXstate().size; }
   uint64_t fp_features() const override { return stub::HostXstate().features; }
   uint64_t min_signal_stack() const override { return stub::MinSignalStack(); }
-  AddrRange host_vdso() const override { return vdso_; }
+  AddrRange vdso_range() const override { return vdso_; }
 
  private:
   const AddrRange vdso_;

@@ -160,8 +160,8 @@ absl::Status Cgroup::Apply(const oci::Resources& resources) const {
   for (const char* controller : kControllers) {
     bool is_v2 = false;
     std::string dir = DirOf(controller, is_v2);
-    absl::Status status = is_v2 ? ApplyV2(controller, dir, resources)
-                                : ApplyV1(controller, dir, resources);
+    absl::Status status =
+        is_v2 ? ApplyV2(controller, dir, resources) : ApplyV1(controller, dir, resources);
     if (!status.ok()) return Annotate(status, absl::StrCat("cgroup ", controller));
   }
   if (resources.unified.empty()) return absl::OkStatus();

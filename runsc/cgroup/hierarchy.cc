@@ -65,7 +65,8 @@ Hierarchy Hierarchy::Parse(absl::string_view mountinfo, absl::string_view own_cg
       own[""] = std::string(parts[2]);
       continue;
     }
-    for (absl::string_view name : absl::StrSplit(parts[1], ',')) own[std::string(name)] = std::string(parts[2]);
+    for (absl::string_view name : absl::StrSplit(parts[1], ','))
+      own[std::string(name)] = std::string(parts[2]);
   }
   Hierarchy out;
   for (absl::string_view line : absl::StrSplit(mountinfo, '\n', absl::SkipEmpty())) {

@@ -71,7 +71,8 @@ TEST(HierarchyTest, EscapedMountPoint) {
 }
 
 TEST(HierarchyTest, GarbageIsPassedOver) {
-  Hierarchy h = Hierarchy::Parse("x\n - \na b c - cgroup\n1 2 3 4 5 - cgroup2 c\n", ":::\nfoo\n1:\n");
+  Hierarchy h =
+      Hierarchy::Parse("x\n - \na b c - cgroup\n1 2 3 4 5 - cgroup2 c\n", ":::\nfoo\n1:\n");
   EXPECT_FALSE(h.has_v1() || h.has_v2());
   EXPECT_TRUE(h.PathsFor("a", "b").empty());
 }

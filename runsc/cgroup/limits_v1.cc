@@ -20,7 +20,8 @@ absl::Status Write(const std::string& dir, absl::string_view file, absl::string_
 }
 
 template <typename T>
-absl::Status WriteIf(const std::string& dir, absl::string_view file, const std::optional<T>& value) {
+absl::Status WriteIf(const std::string& dir, absl::string_view file,
+                     const std::optional<T>& value) {
   // Zero is Go's way to say nothing.
   if (!value.has_value() || *value == 0) return absl::OkStatus();
   return Write(dir, file, absl::StrCat(*value));

@@ -31,8 +31,9 @@ absl::Status Memory(const std::string& dir, const Resources& r) {
   }
   if (r.memory_kernel_tcp.value_or(0) > 0 || r.disable_oom_killer.value_or(false) ||
       r.memory_swappiness.value_or(~0ull) <= 100) {
-    LOG_WARNING("cgroup v2 has no limit for TCP memory, no swappiness and no switch for the OOM "
-                "killer: ignored");
+    LOG_WARNING(
+        "cgroup v2 has no limit for TCP memory, no swappiness and no switch for the OOM "
+        "killer: ignored");
   }
   return absl::OkStatus();
 }

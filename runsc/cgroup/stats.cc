@@ -18,7 +18,8 @@ void CpuV1(const std::string& dir, Stats& out) {
   out.cpu_total_ns = ReadNumber(dir + "/cpuacct.usage").value_or(0);
   absl::StatusOr<std::string> percpu = ReadText(dir + "/cpuacct.usage_percpu");
   if (percpu.ok()) {
-    for (absl::string_view value : absl::StrSplit(*percpu, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
+    for (absl::string_view value :
+         absl::StrSplit(*percpu, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
       uint64_t ns = 0;
       if (absl::SimpleAtoi(value, &ns)) out.cpu_percpu_ns.push_back(ns);
     }

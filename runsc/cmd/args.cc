@@ -17,12 +17,27 @@ using CLI::App;
 
 // Options that gVisor's runsc and runc have and that mean nothing here: accepted, so that a
 // configuration written for them works.
-constexpr const char* kIgnoredGlobals[] = {
-    "--file-access", "--file-access-mounts", "--overlay",      "--directfs",   "--watchdog-action",
-    "--panic-signal", "--profile",           "--alsologtostderr", "--debug-log-format",
-    "--log-packets", "--num-network-channels", "--rx-checksum-offload", "--tx-checksum-offload",
-    "--gso",         "--software-gso",       "--qdisc",        "--ref-leak-mode", "--criu",
-    "--oci-seccomp", "--enable-core-tags",   "--cpu-num-from-quota"};
+constexpr const char* kIgnoredGlobals[] = {"--file-access",
+                                           "--file-access-mounts",
+                                           "--overlay",
+                                           "--directfs",
+                                           "--watchdog-action",
+                                           "--panic-signal",
+                                           "--profile",
+                                           "--alsologtostderr",
+                                           "--debug-log-format",
+                                           "--log-packets",
+                                           "--num-network-channels",
+                                           "--rx-checksum-offload",
+                                           "--tx-checksum-offload",
+                                           "--gso",
+                                           "--software-gso",
+                                           "--qdisc",
+                                           "--ref-leak-mode",
+                                           "--criu",
+                                           "--oci-seccomp",
+                                           "--enable-core-tags",
+                                           "--cpu-num-from-quota"};
 
 // Where `value` is "true", "false" and so on.
 bool IsTrue(const std::string& value) { return value == "true" || value == "1" || value == "t"; }
@@ -104,7 +119,10 @@ void AddExecOptions(App* c, Args& a) {
   c->add_option("--cwd", a.cwd, "Working directory");
   c->add_option("-u,--user", a.user, "UID[:GID]");
   c->add_option("-e,--env", a.env, "NAME=VALUE")->expected(1)->allow_extra_args(false)->take_all();
-  c->add_option("-c,--cap", a.capabilities, "Add a capability")->expected(1)->allow_extra_args(false)->take_all();
+  c->add_option("-c,--cap", a.capabilities, "Add a capability")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
   c->add_flag("-t,--tty", a.tty, "With a terminal");
 }
 
@@ -113,14 +131,18 @@ void AddExec(App& app, Args& a, bool& unused, std::string& label) {
   AddAttachment(c, a, true);
   AddExecOptions(c, a);
   c->add_option("-p,--process", a.process_file, "File with the process, as config.json has it");
-  c->add_option("-g,--additional-gids", a.additional_gids)->expected(1)->allow_extra_args(false)->take_all();
+  c->add_option("-g,--additional-gids", a.additional_gids)
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
   c->add_option("--process-label", label, "Ignored");
   c->add_option("--apparmor", label, "Ignored");
   c->add_flag("--no-new-privs", a.no_new_privileges);
   c->add_flag("--ignore-paused", a.ignore_paused, "Also in a paused container");
   c->add_option("--cgroup", a.sub_cgroup, "Refused: sub-cgroups are not supported");
   c->add_flag("--no-subreaper", unused);
-  c = app.add_subcommand("do", "Run a command on a throw-away view of the host: [options] COMMAND...");
+  c = app.add_subcommand("do",
+                         "Run a command on a throw-away view of the host: [options] COMMAND...");
   AddExecOptions(c, a);
   c->add_option("--rootfs,--root", a.rootfs, "Another root directory than /");
   c->add_flag("--quiet", a.quiet, "Only the command's own output");
@@ -185,12 +207,22 @@ bool IsOption(const std::string& arg) { return arg.size() > 1 && arg[0] == '-'; 
 // Where the command is in `arguments`: the first word that is neither a global option nor the value
 // of one.
 size_t CommandIndex(const std::vector<std::string>& arguments) {
-  static const auto* flags = new std::set<std::string>{
-      "--debug", "--systemd-cgroup", "--strace", "--ignore-cgroups", "--fsgofer-host-uds", "-v",
-      "--version", "-h", "--help", "-debug", "-systemd-cgroup", "-version"};
+  static const auto* flags = new std::set<std::string>{"--debug",
+                                                       "--systemd-cgroup",
+                                                       "--strace",
+                                                       "--ignore-cgroups",
+                                                       "--fsgofer-host-uds",
+                                                       "-v",
+                                                       "--version",
+                                                       "-h",
+                                                       "--help",
+                                                       "-debug",
+                                                       "-systemd-cgroup",
+                                                       "-version"};
   static const auto* commands = new std::set<std::string>{
-      "create", "start", "run", "exec", "kill", "delete", "state", "ps", "list", "wait", "spec",
-      "features", "do", "debug", "version", "pause", "resume", "update", "events"};
+      "create",  "start", "run",    "exec",   "kill",     "delete", "state",
+      "ps",      "list",  "wait",   "spec",   "features", "do",     "debug",
+      "version", "pause", "resume", "update", "events"};
   static const auto* ignored =
       new std::set<std::string>(std::begin(kIgnoredGlobals), std::end(kIgnoredGlobals));
   size_t i = 0;
@@ -209,8 +241,8 @@ size_t CommandIndex(const std::vector<std::string>& arguments) {
 // "--root=/x" and "-f=json" is "-f json". What comes after a bare word that follows the command may
 // be the guest's and is left alone.
 std::vector<std::string> Normalize(int argc, char** argv) {
-  static const auto* single = new std::set<std::string>{"-root", "-log", "-log-format", "-debug",
-                                                        "-systemd-cgroup", "-version"};
+  static const auto* single = new std::set<std::string>{
+      "-root", "-log", "-log-format", "-debug", "-systemd-cgroup", "-version"};
   std::vector<std::string> in;
   for (int i = 1; i < argc; ++i) in.emplace_back(argv[i]);
   const size_t command = CommandIndex(in);
@@ -234,9 +266,18 @@ std::vector<std::string> Normalize(int argc, char** argv) {
 // Cuts off what is not ours to parse, and may look like our options and commands: for exec, do and
 // ps all from their first bare word on, the container's id or the program.
 std::vector<std::string> TakeGuestArguments(std::vector<std::string>& arguments) {
-  static const auto* flags = new std::set<std::string>{
-      "-t", "--tty", "-d", "--detach", "-td", "-dt", "--no-new-privs", "--ignore-paused",
-      "--no-subreaper", "--quiet", "-h", "--help"};
+  static const auto* flags = new std::set<std::string>{"-t",
+                                                       "--tty",
+                                                       "-d",
+                                                       "--detach",
+                                                       "-td",
+                                                       "-dt",
+                                                       "--no-new-privs",
+                                                       "--ignore-paused",
+                                                       "--no-subreaper",
+                                                       "--quiet",
+                                                       "-h",
+                                                       "--help"};
   size_t at = CommandIndex(arguments);
   if (at == arguments.size()) return {};
   const std::string& command = arguments[at];
@@ -269,7 +310,8 @@ std::string DefaultRoot() {
 
 std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& error) {
   try {
-    App app{"An OCI runtime whose containers run on a kernel of their own, in user space.", "runsc"};
+    App app{"An OCI runtime whose containers run on a kernel of their own, in user space.",
+            "runsc"};
     std::string log_format = "text";
     std::string overlay = "none";
     std::string rootless = "auto";
@@ -307,8 +349,8 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
     out.command = command->get_name();
     out.log_json = log_format == "json";
     out.options.json_log = out.log_json;
-    out.options.rootless = IsTrue(rootless) || (rootless.empty()) ||
-                           (rootless == "auto" && geteuid() != 0);
+    out.options.rootless =
+        IsTrue(rootless) || (rootless.empty()) || (rootless == "auto" && geteuid() != 0);
     out.options.host_uds |= host_uds == "open";
     out.options.overlay = overlay == "none"          ? oci::Overlay::kNone
                           : overlay == "root:memory" ? oci::Overlay::kRoot
@@ -341,8 +383,13 @@ std::optional<int64_t> ParseDuration(const std::string& text) {
     size_t next = static_cast<size_t>(end - text.c_str());
     if (next == at || value < 0 || value > 1e9) return std::nullopt;
     size_t unit_end = text.find_first_of("0123456789.", next);
-    std::string unit = text.substr(next, unit_end == std::string::npos ? unit_end : unit_end - next);
-    double scale = unit == "h" ? 3.6e6 : unit == "m" ? 6e4 : unit == "s" ? 1e3 : unit == "ms" ? 1 : 0;
+    std::string unit =
+        text.substr(next, unit_end == std::string::npos ? unit_end : unit_end - next);
+    double scale = unit == "h"    ? 3.6e6
+                   : unit == "m"  ? 6e4
+                   : unit == "s"  ? 1e3
+                   : unit == "ms" ? 1
+                                  : 0;
     if (scale == 0) return std::nullopt;
     total_ms += value * scale;
     at = unit_end == std::string::npos ? text.size() : unit_end;

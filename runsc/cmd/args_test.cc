@@ -67,7 +67,8 @@ TEST(ParseArgsTest, ValueThatIsACommandsName) {
 }
 
 TEST(ParseArgsTest, DoTakesTheRest) {
-  EXPECT_THAT(Parse({"do", "ls", "-l", "--root"}).args.positional, ElementsAre("ls", "-l", "--root"));
+  EXPECT_THAT(Parse({"do", "ls", "-l", "--root"}).args.positional,
+              ElementsAre("ls", "-l", "--root"));
   EXPECT_THAT(Parse({"do", "--rootfs", "/r", "--", "-x"}).args.positional, ElementsAre("-x"));
 }
 
@@ -78,10 +79,17 @@ TEST(ParseArgsTest, RootlessTakesAValueOrNone) {
 }
 
 TEST(ParseArgsTest, MistakesAreErrors) {
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-           {"nope"}, {"create"}, {"create", "a", "b"}, {"create", "--nope", "a"}, {"state"},
-           {"--platform", "x", "list"}, {"list", "--format", "xml"}, {"--overlay2=dir=/x", "list"},
-           {"create", "--preserve-fds", "x", "a"}, {"update", "--memory", "1g", "a"}}) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"nope"},
+                                             {"create"},
+                                             {"create", "a", "b"},
+                                             {"create", "--nope", "a"},
+                                             {"state"},
+                                             {"--platform", "x", "list"},
+                                             {"list", "--format", "xml"},
+                                             {"--overlay2=dir=/x", "list"},
+                                             {"create", "--preserve-fds", "x", "a"},
+                                             {"update", "--memory", "1g", "a"}}) {
     Parsed p = Parse(words);
     EXPECT_EQ(p.status, 1) << words[0];
     EXPECT_NE(p.error, "") << words[0];
@@ -108,7 +116,8 @@ TEST(ParseDurationTest, GoDurations) {
   EXPECT_EQ(ParseDuration("1m30s"), 90000);
   EXPECT_EQ(ParseDuration("1.5s"), 1500);
   EXPECT_EQ(ParseDuration("250ms"), 250);
-  for (const char* bad : {"", "5", "s", "5x", "-5s"}) EXPECT_EQ(ParseDuration(bad), std::nullopt) << bad;
+  for (const char* bad : {"", "5", "s", "5x", "-5s"})
+    EXPECT_EQ(ParseDuration(bad), std::nullopt) << bad;
 }
 
 }  // namespace

@@ -20,8 +20,8 @@ absl::StatusOr<Opened> OpenContainer(const Args& args, bool lock) {
   if (!state.ok()) {
     // A directory in which nothing was written yet, or is no more.
     if (!absl::IsNotFound(state.status())) return state.status();
-    return absl::NotFoundError(absl::StrCat("container \"", args.positional[0],
-                                            "\" does not exist: it has no state"));
+    return absl::NotFoundError(
+        absl::StrCat("container \"", args.positional[0], "\" does not exist: it has no state"));
   }
   return Opened{std::move(dir), *std::move(state)};
 }
@@ -46,7 +46,8 @@ absl::StatusOr<oci::User> ParseUser(const std::string& text, oci::User user) {
       absl::StrSplit(text, absl::MaxSplits(':', 1));
   bool good = absl::SimpleAtoi(parts.first, &user.uid);
   if (text.find(':') != std::string::npos) good &= absl::SimpleAtoi(parts.second, &user.gid);
-  if (!good) return absl::InvalidArgumentError(absl::StrCat("--user ", text, ": expected UID[:GID]"));
+  if (!good)
+    return absl::InvalidArgumentError(absl::StrCat("--user ", text, ": expected UID[:GID]"));
   return user;
 }
 

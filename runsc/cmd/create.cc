@@ -1,6 +1,5 @@
-#include "runsc/cmd/commands.h"
-
 #include "base/status.h"
+#include "runsc/cmd/commands.h"
 #include "runsc/cmd/common.h"
 
 namespace caisson::cmd {

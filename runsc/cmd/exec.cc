@@ -45,7 +45,8 @@ absl::Status CheckRunning(const Opened& container, bool ignore_paused) {
       return ignore_paused
                  ? absl::UnimplementedError("--ignore-paused: a paused sandbox starts no process")
                  : absl::FailedPreconditionError("cannot exec in a paused container");
-    default: return absl::OkStatus();
+    default:
+      return absl::OkStatus();
   }
 }
 

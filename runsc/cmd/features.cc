@@ -28,16 +28,14 @@ absl::StatusOr<int> Features(const Args&) {
                           "SECCOMP_FILTER_FLAG_LOG"}));
   Json section = Json::Object();
   section
-      .Set("namespaces",
-           Json::Strings({"cgroup", "ipc", "mount", "network", "pid", "user", "uts"}))
+      .Set("namespaces", Json::Strings({"cgroup", "ipc", "mount", "network", "pid", "user", "uts"}))
       .Set("capabilities", Json::Strings(oci::CapabilityNames()))
       .Set("cgroup", std::move(cgroup))
       .Set("seccomp", std::move(seccomp))
       .Set("apparmor", Json::Object().Set("enabled", false))
       .Set("selinux", Json::Object().Set("enabled", false))
       .Set("intelRdt", Json::Object().Set("enabled", false))
-      .Set("mountExtensions",
-           Json::Object().Set("idmap", Json::Object().Set("enabled", false)));
+      .Set("mountExtensions", Json::Object().Set("idmap", Json::Object().Set("enabled", false)));
   Json out = Json::Object();
   out.Set("ociVersionMin", "1.0.0").Set("ociVersionMax", kSpecVersion);
   out.Set("hooks", Json::Strings({"prestart", "createRuntime", "createContainer", "startContainer",

@@ -17,15 +17,29 @@ namespace {
 using Handler = absl::StatusOr<int> (*)(const Args&);
 
 const std::map<std::string, Handler>& Handlers() {
-  static const auto* handlers = new std::map<std::string, Handler>{
-      {"create", Create},     {"start", Start},     {"run", Run},
-      {"exec", Exec},         {"kill", Kill},       {"delete", Delete},
-      {"state", State},       {"ps", Ps},           {"list", List},
-      {"wait", Wait},         {"spec", Spec},       {"features", Features},
-      {"do", Do},             {"debug", Debug},     {"version", Version},
-      {"pause", Pause},       {"resume", Resume},   {"update", Update},
-      {"events", Events},     {"checkpoint", Checkpoint}, {"restore", Checkpoint},
-      {"internal-oci-doc", OciDocument}};
+  static const auto* handlers =
+      new std::map<std::string, Handler>{{"create", Create},
+                                         {"start", Start},
+                                         {"run", Run},
+                                         {"exec", Exec},
+                                         {"kill", Kill},
+                                         {"delete", Delete},
+                                         {"state", State},
+                                         {"ps", Ps},
+                                         {"list", List},
+                                         {"wait", Wait},
+                                         {"spec", Spec},
+                                         {"features", Features},
+                                         {"do", Do},
+                                         {"debug", Debug},
+                                         {"version", Version},
+                                         {"pause", Pause},
+                                         {"resume", Resume},
+                                         {"update", Update},
+                                         {"events", Events},
+                                         {"checkpoint", Checkpoint},
+                                         {"restore", Checkpoint},
+                                         {"internal-oci-doc", OciDocument}};
   return *handlers;
 }
 

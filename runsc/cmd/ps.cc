@@ -36,7 +36,8 @@ absl::StatusOr<std::string> HostPs(const std::vector<std::string>& options) {
   std::string out;
   char buffer[65536];
   ssize_t n = 0;
-  while ((n = read(reader.get(), buffer, sizeof(buffer))) > 0) out.append(buffer, static_cast<size_t>(n));
+  while ((n = read(reader.get(), buffer, sizeof(buffer))) > 0)
+    out.append(buffer, static_cast<size_t>(n));
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
@@ -66,7 +67,8 @@ absl::StatusOr<int> Ps(const Args& args) {
   std::vector<absl::string_view> titles = absl::StrSplit(lines[0], ' ', absl::SkipEmpty());
   size_t column = 0;
   while (column < titles.size() && titles[column] != "PID") ++column;
-  if (column == titles.size()) return absl::InvalidArgumentError("couldn't find PID field in ps output");
+  if (column == titles.size())
+    return absl::InvalidArgumentError("couldn't find PID field in ps output");
   std::set<pid_t> wanted(pids.begin(), pids.end());
   RETURN_IF_ERROR(Print(absl::StrCat(lines[0], "\n")));
   for (size_t i = 1; i < lines.size(); ++i) {

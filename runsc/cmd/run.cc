@@ -21,9 +21,7 @@ absl::StatusOr<int> RunInForeground(const runsc::Options& options, runsc::Create
   pid_t monitor = created.state.processes.monitor_pid;
   absl::Status started = runsc::StartContainer(options, created.dir, created.state);
   // Others may stop or look at it from here on.
-  {
-    runsc::ContainerDir unlock = std::move(created.dir);
-  }
+  { runsc::ContainerDir unlock = std::move(created.dir); }
   if (!started.ok()) {
     DeleteQuietly(options, id);
     return started;
@@ -41,9 +39,7 @@ absl::StatusOr<int> Run(const Args& args) {
   if (!detach) return RunInForeground(args.options, std::move(created), args.keep);
   absl::Status started = runsc::StartContainer(args.options, created.dir, created.state);
   if (started.ok()) return 0;
-  {
-    runsc::ContainerDir unlock = std::move(created.dir);
-  }
+  { runsc::ContainerDir unlock = std::move(created.dir); }
   DeleteQuietly(args.options, request.id);
   return started;
 }

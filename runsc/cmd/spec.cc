@@ -25,7 +25,8 @@ Json MountOf(const char* destination, const char* type, const char* source,
 Json Mounts(bool rootless) {
   Json out = Json::Array();
   out.Append(MountOf("/proc", "proc", "proc", {}));
-  out.Append(MountOf("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
+  out.Append(
+      MountOf("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
   std::vector<std::string> pts = {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"};
   if (!rootless) pts.push_back("gid=5");
   out.Append(MountOf("/dev/pts", "devpts", "devpts", pts));
@@ -49,8 +50,9 @@ Json Process() {
   out.Set("terminal", true)
       .Set("user", Json::Object().Set("uid", 0).Set("gid", 0))
       .Set("args", Json::Strings({"sh"}))
-      .Set("env", Json::Strings({"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                                 "TERM=xterm"}))
+      .Set("env",
+           Json::Strings(
+               {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"}))
       .Set("cwd", "/")
       .Set("capabilities", std::move(capabilities))
       .Set("rlimits", Json::Array().Append(std::move(limit)))
@@ -107,8 +109,7 @@ absl::StatusOr<int> Spec(const Args& args) {
   UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!fd) {
     if (errno == EEXIST) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("File ", path, " exists. Remove it first"));
+      return absl::AlreadyExistsError(absl::StrCat("File ", path, " exists. Remove it first"));
     }
     return HostErrnoStatus(errno, path);
   }

@@ -73,8 +73,7 @@ absl::StatusOr<int> Update(const Args& args) {
   cgroup::Cgroup group(container.state.cgroup_paths);
   if (!group.empty()) RETURN_IF_ERROR(group.Apply(*wanted));
   RETURN_IF_ERROR(Remember(container, *wanted));
-  bool for_sentry =
-      wanted->memory_limit.value_or(0) != 0 || wanted->pids_limit.value_or(0) != 0;
+  bool for_sentry = wanted->memory_limit.value_or(0) != 0 || wanted->pids_limit.value_or(0) != 0;
   // A frozen sentry cannot answer.
   if (!for_sentry || status == runsc::Status::kPaused) return 0;
   ASSIGN_OR_RETURN(oci::Spec spec, runsc::LoadSpec(container.dir));

@@ -1,5 +1,4 @@
 #include <poll.h>
-
 #include <sys/wait.h>
 
 #include "absl/strings/str_cat.h"

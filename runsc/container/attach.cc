@@ -43,8 +43,8 @@ absl::Status Preserve(int count, protocol::Process& process, std::vector<UniqueF
     // What we opened ourselves is close-on-exec; what was handed to us is not.
     int flags = fcntl(fd, F_GETFD);
     if (flags < 0 || (flags & FD_CLOEXEC) != 0) {
-      return absl::InvalidArgumentError(absl::StrCat("--preserve-fds: descriptor ", fd, " (of ",
-                                                     total, ") is not open"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--preserve-fds: descriptor ", fd, " (of ", total, ") is not open"));
     }
     ASSIGN_OR_RETURN(UniqueFd copy, Duplicate(fd));
     out.push_back(std::move(copy));
@@ -57,7 +57,8 @@ absl::Status WritePidFile(const std::string& path, pid_t pid) {
   std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
   UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   std::string text = absl::StrCat(pid);
-  bool written = fd && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  bool written =
+      fd && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
   if (!written || rename(temporary.c_str(), path.c_str()) != 0) {
     int error = errno;
     if (fd) unlink(temporary.c_str());
@@ -125,7 +126,8 @@ absl::StatusOr<UniqueFd> OpenDebugLog(const Options& options, const std::string&
     mkdir(path.c_str(), 0755);
     absl::StrAppend(&path, "runsc.log.%TIMESTAMP%.%ID%.%COMMAND%.txt");
   }
-  std::string stamp = absl::StrReplaceAll(NowRfc3339(), {{":", ""}, {"-", ""}, {"T", "-"}, {"Z", ""}});
+  std::string stamp =
+      absl::StrReplaceAll(NowRfc3339(), {{":", ""}, {"-", ""}, {"T", "-"}, {"Z", ""}});
   path = absl::StrReplaceAll(path, {{"%TIMESTAMP%", stamp}, {"%COMMAND%", command}, {"%ID%", id}});
   UniqueFd out(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644));
   if (!out) return HostErrnoStatus(errno, absl::StrCat("opening the debug log ", path));

@@ -48,7 +48,8 @@ absl::Status SendDescriptor(const std::string& path, int fd, const std::string& 
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
     size_t slash = path.rfind('/');
-    if (slash == std::string::npos) return absl::InvalidArgumentError(absl::StrCat(path, ": too long"));
+    if (slash == std::string::npos)
+      return absl::InvalidArgumentError(absl::StrCat(path, ": too long"));
     directory.reset(open(path.substr(0, slash + 1).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!directory) return HostErrnoStatus(errno, path);
     name_of_socket = absl::StrCat("/proc/self/fd/", directory.get(), path.substr(slash));

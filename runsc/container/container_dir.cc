@@ -129,8 +129,8 @@ bool ContainerDir::IsLocked() const {
 absl::Status ContainerDir::WriteFile(const std::string& name, absl::string_view content) const {
   std::string temporary = absl::StrCat(".", name, ".", getpid());
   std::string what = absl::StrCat("container \"", id_, "\": writing ", name);
-  UniqueFd fd(openat(dir_.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-                     0600));
+  UniqueFd fd(openat(dir_.get(), temporary.c_str(),
+                     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return HostErrnoStatus(errno, what);
   absl::Cleanup undo = [&] { unlinkat(dir_.get(), temporary.c_str(), 0); };
   absl::Status written = WriteAll(fd.get(), content);

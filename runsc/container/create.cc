@@ -75,8 +75,7 @@ class Creation {
             "--systemd-cgroup is not supported yet: use the cgroupfs driver");
       }
       ASSIGN_OR_RETURN(cgroup::Hierarchy hierarchy, cgroup::Hierarchy::OfThisProcess());
-      cgroup_ = cgroup::Cgroup(
-          hierarchy.PathsFor(spec_.linux_section.cgroups_path, request_.id));
+      cgroup_ = cgroup::Cgroup(hierarchy.PathsFor(spec_.linux_section.cgroups_path, request_.id));
     }
     ASSIGN_OR_RETURN(ContainerDir dir, ContainerDir::Make(options_.root, request_.id));
     dir_ = std::move(dir);
@@ -194,8 +193,8 @@ class Creation {
       if (!removed.ok()) LOG_WARNING("after a failed create: ", removed.message());
     }
     if (hooks_ran_) {
-      absl::Status stopped = RunHooks("poststop", spec_.hooks.poststop,
-                                      OciState(state_, Status::kStopped).ToText());
+      absl::Status stopped =
+          RunHooks("poststop", spec_.hooks.poststop, OciState(state_, Status::kStopped).ToText());
       if (!stopped.ok()) LOG_WARNING(stopped.message());
     }
     if (dir_.has_value()) {

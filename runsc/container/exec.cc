@@ -98,8 +98,7 @@ absl::StatusOr<ExecStarted> ExecInContainer(const Options&, const ContainerDir& 
   ASSIGN_OR_RETURN(Attached attached, Attach(request.attachment, *process));
   ExecStarted out;
   if (!request.attachment.detach) BecomeSubreaper();
-  ASSIGN_OR_RETURN(out.monitor,
-                   Launch(dir, state, *std::move(process), std::move(attached.stdio)));
+  ASSIGN_OR_RETURN(out.monitor, Launch(dir, state, *std::move(process), std::move(attached.stdio)));
   absl::Status announced = Announce(request.attachment, out.monitor, attached.master);
   if (!announced.ok()) {
     kill(out.monitor, SIGKILL);

@@ -24,8 +24,8 @@ namespace {
 // A memfd with `content`, at its start.
 UniqueFd MemoryFile(const std::string& content) {
   UniqueFd fd(memfd_create("hook", MFD_CLOEXEC));
-  if (fd && pwrite(fd.get(), content.data(), content.size(), 0) !=
-                static_cast<ssize_t>(content.size())) {
+  if (fd &&
+      pwrite(fd.get(), content.data(), content.size(), 0) != static_cast<ssize_t>(content.size())) {
     fd.reset();
   }
   return fd;
@@ -162,8 +162,8 @@ absl::Status RunHooks(absl::string_view kind, const std::vector<oci::Hook>& hook
   for (size_t i = 0; i < hooks.size(); ++i) {
     absl::Status status = RunHook(hooks[i], state_json, enter);
     if (!status.ok()) {
-      return Annotate(status, absl::StrCat("error running ", kind, " hook #", i, " (",
-                                           hooks[i].path, ")"));
+      return Annotate(status,
+                      absl::StrCat("error running ", kind, " hook #", i, " (", hooks[i].path, ")"));
     }
   }
   return absl::OkStatus();

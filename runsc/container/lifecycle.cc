@@ -48,9 +48,8 @@ oci::Json OciState(const State& state, Status status) {
   oci::Json out = oci::Json::Object();
   out.Set("ociVersion", oci::Json(state.oci_version));
   out.Set("id", oci::Json(state.id));
-  out.Set("pid", status == Status::kStopped
-                     ? int64_t{0}
-                     : std::max<int64_t>(0, state.processes.monitor_pid));
+  out.Set("pid", status == Status::kStopped ? int64_t{0}
+                                            : std::max<int64_t>(0, state.processes.monitor_pid));
   out.Set("status", StatusName(status));
   out.Set("bundle", oci::Json(state.bundle));
   out.Set("rootfs", oci::Json(state.rootfs));
@@ -76,9 +75,9 @@ absl::Status StartContainer(const Options& options, ContainerDir& dir, State& st
     return absl::FailedPreconditionError("cannot start a container that has stopped");
   }
   if (status != Status::kCreated) {
-    return absl::FailedPreconditionError(
-        status == Status::kCreating ? "cannot start a container that is being created"
-                                    : "cannot start an already running container");
+    return absl::FailedPreconditionError(status == Status::kCreating
+                                             ? "cannot start a container that is being created"
+                                             : "cannot start an already running container");
   }
   ASSIGN_OR_RETURN(oci::Spec spec, LoadSpec(dir));
   RETURN_IF_ERROR(RunStartContainerHooks(options, dir, state, spec));
@@ -151,7 +150,8 @@ absl::Status DeleteContainer(const Options& options, const std::string& id, bool
 
 absl::Status PauseContainer(ContainerDir& dir, const State& state) {
   Status status = StatusOf(dir, state);
-  if (status == Status::kPaused) return absl::FailedPreconditionError("container is already paused");
+  if (status == Status::kPaused)
+    return absl::FailedPreconditionError("container is already paused");
   if (status != Status::kRunning && status != Status::kCreated) return NotRunning();
   cgroup::Cgroup group(state.cgroup_paths);
   if (group.can_freeze()) return group.SetFrozen(true);
@@ -182,9 +182,9 @@ absl::StatusOr<std::vector<pid_t>> HostPids(const ContainerDir& dir, const State
   protocol::Request request;
   request.mutable_ps()->set_container_id(state.id);
   // A frozen sentry does not answer.
-  absl::StatusOr<protocol::Reply> reply =
-      status == Status::kPaused ? absl::UnavailableError("paused")
-                                : CallSentry(dir.control_socket(), request);
+  absl::StatusOr<protocol::Reply> reply = status == Status::kPaused
+                                              ? absl::UnavailableError("paused")
+                                              : CallSentry(dir.control_socket(), request);
   if (reply.ok()) {
     // The sentry names its stubs by their pids in its own pid namespace. The names are taken only
     // for processes that are children of the sentry, so a lie reaches no other process.

@@ -9,15 +9,15 @@
 namespace caisson::runsc {
 
 struct Options {
-  std::string root;          // State directory.
+  std::string root;  // State directory.
   std::string platform = "auto";
   std::string network = "none";
   oci::Overlay overlay = oci::Overlay::kNone;
   bool debug = false;
   bool json_log = false;
-  int log_fd = -1;           // Of --log; -1 where that is standard error.
-  std::string debug_log;     // Pattern for the sandbox's log: %ID%, %COMMAND%, %TIMESTAMP%; a
-                             // trailing slash names a directory.
+  int log_fd = -1;        // Of --log; -1 where that is standard error.
+  std::string debug_log;  // Pattern for the sandbox's log: %ID%, %COMMAND%, %TIMESTAMP%; a
+                          // trailing slash names a directory.
   bool strace = false;
   std::string strace_calls;
   bool ignore_cgroups = false;

@@ -10,8 +10,8 @@ namespace caisson::runsc {
 namespace {
 
 TEST(ParseStatTest, CommandMayHoldAnything) {
-  std::optional<ProcessStat> stat = ParseStat(
-      "12 (a) R 1 (b)) S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3\n");
+  std::optional<ProcessStat> stat =
+      ParseStat("12 (a) R 1 (b)) S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3\n");
   ASSERT_TRUE(stat.has_value());
   EXPECT_EQ(stat->state, 'S');
   EXPECT_EQ(stat->ppid, 7);
@@ -19,7 +19,8 @@ TEST(ParseStatTest, CommandMayHoldAnything) {
 }
 
 TEST(ParseStatTest, WhatIsShortIsNothing) {
-  for (const char* text : {"", "1", "1 (x)", "1 (x) S 1 2 3", "1 (x) S a 1 0 -1 1 1 2 3 4 5 6 7 8 20 0 1 0 9 1"}) {
+  for (const char* text :
+       {"", "1", "1 (x)", "1 (x) S 1 2 3", "1 (x) S a 1 0 -1 1 1 2 3 4 5 6 7 8 20 0 1 0 9 1"}) {
     EXPECT_FALSE(ParseStat(text).has_value()) << text;
   }
 }

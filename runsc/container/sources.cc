@@ -61,9 +61,9 @@ absl::StatusOr<std::vector<GoferSource>> OpenSources(oci::Converted& converted) 
     if (mount.kind() != protocol::Mount::GOFER) continue;
     const oci::BindSource& source = converted.sources[mount.gofer_index()];
     bool is_root = mount.gofer_index() == 0;
-    std::string what = is_root ? absl::StrCat("root.path ", source.path)
-                               : absl::StrCat("mount of ", mount.destination(), ": bind source ",
-                                              source.path);
+    std::string what =
+        is_root ? absl::StrCat("root.path ", source.path)
+                : absl::StrCat("mount of ", mount.destination(), ": bind source ", source.path);
     GoferSource opened;
     opened.path_fd.reset(open(source.path.c_str(), O_PATH | O_CLOEXEC));
     struct stat st {};
@@ -86,7 +86,8 @@ void MakeTargetsInReadOnlyRoot(const oci::Converted& converted, const GoferSourc
   const auto& mounts = converted.container.mounts();
   for (int i = 1; i < mounts.size(); ++i) {
     bool covered = false;
-    for (int k = 1; k < i; ++k) covered |= IsBelow(mounts[i].destination(), mounts[k].destination());
+    for (int k = 1; k < i; ++k)
+      covered |= IsBelow(mounts[i].destination(), mounts[k].destination());
     if (covered || MakeTarget(root.path_fd.get(), mounts[i].destination(), mounts[i].is_file())) {
       continue;
     }

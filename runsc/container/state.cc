@@ -46,11 +46,16 @@ void ReadMap(Reader& r, absl::string_view key, std::map<std::string, std::string
 
 absl::string_view StatusName(Status status) {
   switch (status) {
-    case Status::kCreating: return "creating";
-    case Status::kCreated: return "created";
-    case Status::kRunning: return "running";
-    case Status::kPaused: return "paused";
-    case Status::kStopped: return "stopped";
+    case Status::kCreating:
+      return "creating";
+    case Status::kCreated:
+      return "created";
+    case Status::kRunning:
+      return "running";
+    case Status::kPaused:
+      return "paused";
+    case Status::kStopped:
+      return "stopped";
   }
   return "?";
 }
@@ -65,7 +70,8 @@ Json StateToJson(const State& state) {
   out.Set("created", Json(state.created));
   out.Set("ownerUid", state.owner_uid);
   out.Set("phase", kPhases[static_cast<int>(state.phase)]);
-  out.Set("monitor", ProcessToJson(state.processes.monitor_pid, state.processes.monitor_start_time));
+  out.Set("monitor",
+          ProcessToJson(state.processes.monitor_pid, state.processes.monitor_start_time));
   out.Set("sentry", ProcessToJson(state.processes.sentry_pid, state.processes.sentry_start_time));
   out.Set("gofer", ProcessToJson(state.processes.gofer_pid, state.processes.gofer_start_time));
   out.Set("cgroupPaths", MapToJson(state.cgroup_paths));
@@ -126,10 +132,14 @@ Status StatusOf(const ContainerDir& dir, const State& state) {
   absl::StatusOr<protocol::Reply> reply = client->Call(request, {}, 1'000);
   if (!reply.ok() || reply->code() != protocol::Reply::OK) return Status::kCreated;
   switch (reply->status()) {
-    case protocol::Reply::RUNNING: return Status::kRunning;
-    case protocol::Reply::PAUSED: return Status::kPaused;
-    case protocol::Reply::STOPPED: return Status::kStopped;
-    default: return Status::kCreated;
+    case protocol::Reply::RUNNING:
+      return Status::kRunning;
+    case protocol::Reply::PAUSED:
+      return Status::kPaused;
+    case protocol::Reply::STOPPED:
+      return Status::kStopped;
+    default:
+      return Status::kCreated;
   }
 }
 

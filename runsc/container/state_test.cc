@@ -87,12 +87,14 @@ TEST_F(ContainerDirTest, StateIsReplacedWhole) {
   ASSERT_TRUE(dir.SaveState(state).ok());
   EXPECT_EQ(dir.LoadState()->phase, State::Phase::kCreated);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()),
-                          std::filesystem::directory_iterator()), 1);
+                          std::filesystem::directory_iterator()),
+            1);
 }
 
 TEST_F(ContainerDirTest, DamagedStateIsAnError) {
   ContainerDir dir = Make();
-  for (const char* text : {"", "{", "[]", "{}", R"({"version":1,"phase":"created","id":"other"})"}) {
+  for (const char* text :
+       {"", "{", "[]", "{}", R"({"version":1,"phase":"created","id":"other"})"}) {
     ASSERT_TRUE(dir.WriteFile("state.json", text).ok());
     EXPECT_EQ(dir.LoadState().status().code(), absl::StatusCode::kDataLoss) << text;
   }

@@ -36,9 +36,8 @@ absl::Status ConvertRlimits(const Process& process, protocol::Process& out) {
       return Invalid("process.rlimits", absl::StrCat(limit.type, " is there twice"));
     }
     if (limit.soft > limit.hard) {
-      return Invalid("process.rlimits",
-                     absl::StrCat(limit.type, ": soft limit ", limit.soft, " is above hard limit ",
-                                  limit.hard));
+      return Invalid("process.rlimits", absl::StrCat(limit.type, ": soft limit ", limit.soft,
+                                                     " is above hard limit ", limit.hard));
     }
     protocol::Rlimit* rlimit = out.add_rlimits();
     rlimit->set_resource(*number);
@@ -51,12 +50,15 @@ absl::Status ConvertRlimits(const Process& process, protocol::Process& out) {
 absl::Status ConvertScheduling(const Process& process, protocol::Process& out) {
   if (process.io_priority.has_value()) {
     const auto& [name, priority] = *process.io_priority;
-    int io_class = name == "IOPRIO_CLASS_RT" ? 1 : name == "IOPRIO_CLASS_BE" ? 2
-                   : name == "IOPRIO_CLASS_IDLE" ? 3 : 0;
+    int io_class = name == "IOPRIO_CLASS_RT"     ? 1
+                   : name == "IOPRIO_CLASS_BE"   ? 2
+                   : name == "IOPRIO_CLASS_IDLE" ? 3
+                                                 : 0;
     if (io_class == 0) {
       return Invalid("process.ioPriority.class", absl::StrCat("unknown class \"", name, "\""));
     }
-    if (priority < 0 || priority > 7) return Invalid("process.ioPriority.priority", "is not 0 to 7");
+    if (priority < 0 || priority > 7)
+      return Invalid("process.ioPriority.priority", "is not 0 to 7");
     out.set_io_priority(io_class << 13 | priority);  // ioprio_set(2).
   }
   if (process.scheduler_policy.has_value()) {
@@ -126,21 +128,18 @@ absl::Status ConvertMounts(const Spec& spec, const ConvertOptions& options, Conv
   if (!spec.linux_section.rootfs_propagation.empty()) {
     uint64_t propagation = PropagationFlags(spec.linux_section.rootfs_propagation);
     if (propagation == 0) {
-      return Invalid("linux.rootfsPropagation", absl::StrCat("unknown value \"",
-                                                             spec.linux_section.rootfs_propagation,
-                                                             "\""));
+      return Invalid("linux.rootfsPropagation",
+                     absl::StrCat("unknown value \"", spec.linux_section.rootfs_propagation, "\""));
     }
     root->set_propagation(propagation);
   }
   bool overlay = options.overlay != Overlay::kNone;
   if (overlay) root->set_overlay(protocol::Mount::MEMORY);
-  out.sources.push_back(
-      {Absolute(options.bundle, spec.root_path), overlay || spec.root_readonly});
+  out.sources.push_back({Absolute(options.bundle, spec.root_path), overlay || spec.root_readonly});
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
     absl::Status status = ConvertMount(spec.mounts[i], options, out);
     if (!status.ok()) {
-      return Annotate(status,
-                      absl::StrCat("mounts[", i, "] (", spec.mounts[i].destination, ")"));
+      return Annotate(status, absl::StrCat("mounts[", i, "] (", spec.mounts[i].destination, ")"));
     }
   }
   return absl::OkStatus();
@@ -150,7 +149,8 @@ absl::Status ConvertDevices(const Spec& spec, Container& out) {
   for (const Device& device : spec.linux_section.devices) {
     uint32_t kind = device.type == "c" || device.type == "u" ? S_IFCHR
                     : device.type == "b"                     ? S_IFBLK
-                    : device.type == "p"                     ? S_IFIFO : 0;
+                    : device.type == "p"                     ? S_IFIFO
+                                                             : 0;
     std::string field = absl::StrCat("linux.devices (", device.path, ")");
     if (kind == 0) return Invalid(field, absl::StrCat("unknown type \"", device.type, "\""));
     if (!absl::StartsWith(device.path, "/")) return Invalid(field, "is not an absolute path");
@@ -172,8 +172,8 @@ absl::Status ConvertDevices(const Spec& spec, Container& out) {
 absl::Status ConvertNamespaces(const Spec& spec, Converted& out) {
   std::set<std::string> seen;
   for (const Namespace& ns : spec.linux_section.namespaces) {
-    static const auto* kinds = new std::set<std::string>{"pid", "network", "mount", "ipc", "uts",
-                                                         "user", "cgroup", "time"};
+    static const auto* kinds = new std::set<std::string>{"pid", "network", "mount",  "ipc",
+                                                         "uts", "user",    "cgroup", "time"};
     if (!kinds->contains(ns.type)) {
       return Invalid("linux.namespaces", absl::StrCat("unknown type \"", ns.type, "\""));
     }
@@ -235,7 +235,8 @@ void ConvertIdMaps(const std::vector<IdMap>& from,
 }
 
 void NoteAnnotations(const Spec& spec) {
-  for (const char* key : {"io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"}) {
+  for (const char* key :
+       {"io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"}) {
     auto it = spec.annotations.find(key);
     if (it != spec.annotations.end() && it->second == "container") {
       LOG_INFO("a container of a pod gets a sandbox of its own");
@@ -284,11 +285,14 @@ absl::StatusOr<protocol::Process> ConvertProcess(const Process& process) {
 }
 
 absl::StatusOr<int> CountCpus(absl::string_view list) {
-  auto bad = [&] { return absl::InvalidArgumentError(absl::StrCat("bad CPU list \"", list, "\"")); };
+  auto bad = [&] {
+    return absl::InvalidArgumentError(absl::StrCat("bad CPU list \"", list, "\""));
+  };
   constexpr int kMaxCpu = 8191;  // CONFIG_NR_CPUS is at most 8192.
   std::set<int> cpus;
   for (absl::string_view part : absl::StrSplit(list, ',', absl::SkipWhitespace())) {
-    std::pair<absl::string_view, absl::string_view> range = absl::StrSplit(part, absl::MaxSplits('-', 1));
+    std::pair<absl::string_view, absl::string_view> range =
+        absl::StrSplit(part, absl::MaxSplits('-', 1));
     int first = 0;
     int last = 0;
     if (!absl::SimpleAtoi(range.first, &first)) return bad();

@@ -12,7 +12,11 @@
 
 namespace caisson::oci {
 
-enum class Overlay { kNone, kRoot, kAll };  // --overlay2: which mounts get a throw-away upper layer.
+enum class Overlay {
+  kNone,
+  kRoot,
+  kAll
+};  // --overlay2: which mounts get a throw-away upper layer.
 
 struct ConvertOptions {
   std::string id;

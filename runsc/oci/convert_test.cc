@@ -64,9 +64,9 @@ TEST_F(ConvertTest, DockersMounts) {
   Converted out = Good();
   std::vector<Mount::Kind> kinds;
   for (const Mount& mount : out.container.mounts()) kinds.push_back(mount.kind());
-  EXPECT_THAT(kinds, testing::ElementsAre(Mount::GOFER, Mount::PROC, Mount::DEVTMPFS,
-                                          Mount::DEVPTS, Mount::SHM, Mount::MQUEUE, Mount::SYSFS,
-                                          Mount::CGROUP, Mount::TMPFS));
+  EXPECT_THAT(kinds, testing::ElementsAre(Mount::GOFER, Mount::PROC, Mount::DEVTMPFS, Mount::DEVPTS,
+                                          Mount::SHM, Mount::MQUEUE, Mount::SYSFS, Mount::CGROUP,
+                                          Mount::TMPFS));
   EXPECT_EQ(out.container.mounts(2).data(), "mode=755,size=65536k");
   EXPECT_EQ(out.container.mounts(2).flags(), uint64_t{MS_NOSUID | MS_STRICTATIME});
   EXPECT_EQ(out.container.mounts(6).flags(), uint64_t{MS_RDONLY});
@@ -190,7 +190,8 @@ TEST(CountCpusTest, Lists) {
   EXPECT_EQ(CountCpus("").value_or(-1), 0);
   EXPECT_EQ(CountCpus("0").value_or(-1), 1);
   EXPECT_EQ(CountCpus("0-1,1,5").value_or(-1), 3);
-  for (const char* bad : {"a", "1-", "-1", "0-99999", "1--2"}) EXPECT_FALSE(CountCpus(bad).ok()) << bad;
+  for (const char* bad : {"a", "1-", "-1", "0-99999", "1--2"})
+    EXPECT_FALSE(CountCpus(bad).ok()) << bad;
 }
 
 TEST(MountOptionsTest, LaterOnesWin) {

@@ -25,20 +25,31 @@ class Json {
   using ObjectType = std::vector<Member>;  // In document order.
 
   Json() = default;
-  Json(bool v) : rep_(v) {}  // NOLINT(google-explicit-constructor)
-  Json(int v) : Json(static_cast<int64_t>(v)) {}  // NOLINT(google-explicit-constructor)
+  Json(bool v) : rep_(v) {}                             // NOLINT(google-explicit-constructor)
+  Json(int v) : Json(static_cast<int64_t>(v)) {}        // NOLINT(google-explicit-constructor)
   Json(unsigned v) : rep_(static_cast<uint64_t>(v)) {}  // NOLINT(google-explicit-constructor)
-  Json(uint64_t v) : rep_(v) {}  // NOLINT(google-explicit-constructor)
-  Json(double v) : rep_(v) {}  // NOLINT(google-explicit-constructor)
-  Json(std::string v) : rep_(std::move(v)) {}  // NOLINT(google-explicit-constructor)
-  Json(const char* v) : rep_(std::string(v)) {}  // NOLINT(google-explicit-constructor)
-  Json(absl::string_view v) : rep_(std::string(v)) {}  // NOLINT(google-explicit-constructor)
+  Json(uint64_t v) : rep_(v) {}                         // NOLINT(google-explicit-constructor)
+  Json(double v) : rep_(v) {}                           // NOLINT(google-explicit-constructor)
+  Json(std::string v) : rep_(std::move(v)) {}           // NOLINT(google-explicit-constructor)
+  Json(const char* v) : rep_(std::string(v)) {}         // NOLINT(google-explicit-constructor)
+  Json(absl::string_view v) : rep_(std::string(v)) {}   // NOLINT(google-explicit-constructor)
   // A number that is not negative is always held unsigned.
   Json(int64_t v) {  // NOLINT(google-explicit-constructor)
-    if (v < 0) rep_ = v; else rep_ = static_cast<uint64_t>(v);
+    if (v < 0)
+      rep_ = v;
+    else
+      rep_ = static_cast<uint64_t>(v);
   }
-  static Json Object() { Json j; j.rep_ = ObjectType(); return j; }
-  static Json Array() { Json j; j.rep_ = ArrayType(); return j; }
+  static Json Object() {
+    Json j;
+    j.rep_ = ObjectType();
+    return j;
+  }
+  static Json Array() {
+    Json j;
+    j.rep_ = ArrayType();
+    return j;
+  }
   static Json Strings(const std::vector<std::string>& values);
 
   bool is_null() const { return std::holds_alternative<std::monostate>(rep_); }

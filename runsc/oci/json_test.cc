@@ -55,7 +55,8 @@ TEST(JsonTest, EmptyIsWhatAGoProgramWritesForNotSet) {
 }
 
 TEST(JsonTest, IndentedTextHasAMemberALine) {
-  EXPECT_EQ(Parsed(R"({"a":[1],"b":{}})").ToText("\t"), "{\n\t\"a\": [\n\t\t1\n\t],\n\t\"b\": {}\n}");
+  EXPECT_EQ(Parsed(R"({"a":[1],"b":{}})").ToText("\t"),
+            "{\n\t\"a\": [\n\t\t1\n\t],\n\t\"b\": {}\n}");
 }
 
 }  // namespace

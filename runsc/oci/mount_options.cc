@@ -24,47 +24,31 @@ struct Flag {
 
 // mount(8). What has no bit is accepted and means nothing on Linux.
 constexpr Flag kFlags[] = {
-    {"acl", false, MS_POSIXACL},
-    {"async", true, MS_SYNCHRONOUS},
-    {"atime", true, MS_NOATIME},
-    {"defaults", false, 0},
-    {"dev", true, MS_NODEV},
-    {"diratime", true, MS_NODIRATIME},
-    {"dirsync", false, MS_DIRSYNC},
-    {"exec", true, MS_NOEXEC},
-    {"iversion", false, MS_I_VERSION},
-    {"lazytime", false, MS_LAZYTIME},
-    {"loud", true, MS_SILENT},
-    {"mand", false, MS_MANDLOCK},
-    {"noacl", true, MS_POSIXACL},
-    {"noatime", false, MS_NOATIME},
-    {"nodev", false, MS_NODEV},
-    {"nodiratime", false, MS_NODIRATIME},
-    {"noexec", false, MS_NOEXEC},
-    {"noiversion", true, MS_I_VERSION},
-    {"nolazytime", true, MS_LAZYTIME},
-    {"nomand", true, MS_MANDLOCK},
-    {"norelatime", true, MS_RELATIME},
-    {"nostrictatime", true, MS_STRICTATIME},
-    {"nosuid", false, MS_NOSUID},
-    {"nosymfollow", false, MS_NOSYMFOLLOW},
-    {"relatime", false, MS_RELATIME},
-    {"remount", false, 0},
-    {"ro", false, MS_RDONLY},
-    {"rw", true, MS_RDONLY},
-    {"silent", false, MS_SILENT},
-    {"strictatime", false, MS_STRICTATIME},
-    {"suid", true, MS_NOSUID},
-    {"symfollow", true, MS_NOSYMFOLLOW},
+    {"acl", false, MS_POSIXACL},       {"async", true, MS_SYNCHRONOUS},
+    {"atime", true, MS_NOATIME},       {"defaults", false, 0},
+    {"dev", true, MS_NODEV},           {"diratime", true, MS_NODIRATIME},
+    {"dirsync", false, MS_DIRSYNC},    {"exec", true, MS_NOEXEC},
+    {"iversion", false, MS_I_VERSION}, {"lazytime", false, MS_LAZYTIME},
+    {"loud", true, MS_SILENT},         {"mand", false, MS_MANDLOCK},
+    {"noacl", true, MS_POSIXACL},      {"noatime", false, MS_NOATIME},
+    {"nodev", false, MS_NODEV},        {"nodiratime", false, MS_NODIRATIME},
+    {"noexec", false, MS_NOEXEC},      {"noiversion", true, MS_I_VERSION},
+    {"nolazytime", true, MS_LAZYTIME}, {"nomand", true, MS_MANDLOCK},
+    {"norelatime", true, MS_RELATIME}, {"nostrictatime", true, MS_STRICTATIME},
+    {"nosuid", false, MS_NOSUID},      {"nosymfollow", false, MS_NOSYMFOLLOW},
+    {"relatime", false, MS_RELATIME},  {"remount", false, 0},
+    {"ro", false, MS_RDONLY},          {"rw", true, MS_RDONLY},
+    {"silent", false, MS_SILENT},      {"strictatime", false, MS_STRICTATIME},
+    {"suid", true, MS_NOSUID},         {"symfollow", true, MS_NOSYMFOLLOW},
     {"sync", false, MS_SYNCHRONOUS},
 };
 
 // These have a form with a leading "r" that means the whole tree below; see mounts[].options in
 // fields.cc.
 constexpr absl::string_view kRecursive[] = {
-    "ratime",      "rdev",      "rdiratime", "rexec",     "rnoatime",       "rnodev",
-    "rnodiratime", "rnoexec",   "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow",
-    "rrelatime",   "rro",       "rrw",       "rstrictatime", "rsuid",       "rsymfollow"};
+    "ratime",      "rdev",    "rdiratime",   "rexec",          "rnoatime", "rnodev",
+    "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid",  "rnosymfollow",
+    "rrelatime",   "rro",     "rrw",         "rstrictatime",   "rsuid",    "rsymfollow"};
 
 struct Propagation {
   absl::string_view name;

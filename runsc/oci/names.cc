@@ -14,40 +14,72 @@ namespace caisson::oci {
 namespace {
 
 // Linux include/uapi/linux/capability.h; the index is the number.
-constexpr absl::string_view kCapabilities[] = {
-    "CHOWN",           "DAC_OVERRIDE",    "DAC_READ_SEARCH", "FOWNER",         "FSETID",
-    "KILL",            "SETGID",          "SETUID",          "SETPCAP",        "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE", "NET_BROADCAST",  "NET_ADMIN",       "NET_RAW",        "IPC_LOCK",
-    "IPC_OWNER",       "SYS_MODULE",      "SYS_RAWIO",       "SYS_CHROOT",     "SYS_PTRACE",
-    "SYS_PACCT",       "SYS_ADMIN",       "SYS_BOOT",        "SYS_NICE",       "SYS_RESOURCE",
-    "SYS_TIME",        "SYS_TTY_CONFIG",  "MKNOD",           "LEASE",          "AUDIT_WRITE",
-    "AUDIT_CONTROL",   "SETFCAP",         "MAC_OVERRIDE",    "MAC_ADMIN",      "SYSLOG",
-    "WAKE_ALARM",      "BLOCK_SUSPEND",   "AUDIT_READ",      "PERFMON",        "BPF",
-    "CHECKPOINT_RESTORE"};
+constexpr absl::string_view kCapabilities[] = {"CHOWN",
+                                               "DAC_OVERRIDE",
+                                               "DAC_READ_SEARCH",
+                                               "FOWNER",
+                                               "FSETID",
+                                               "KILL",
+                                               "SETGID",
+                                               "SETUID",
+                                               "SETPCAP",
+                                               "LINUX_IMMUTABLE",
+                                               "NET_BIND_SERVICE",
+                                               "NET_BROADCAST",
+                                               "NET_ADMIN",
+                                               "NET_RAW",
+                                               "IPC_LOCK",
+                                               "IPC_OWNER",
+                                               "SYS_MODULE",
+                                               "SYS_RAWIO",
+                                               "SYS_CHROOT",
+                                               "SYS_PTRACE",
+                                               "SYS_PACCT",
+                                               "SYS_ADMIN",
+                                               "SYS_BOOT",
+                                               "SYS_NICE",
+                                               "SYS_RESOURCE",
+                                               "SYS_TIME",
+                                               "SYS_TTY_CONFIG",
+                                               "MKNOD",
+                                               "LEASE",
+                                               "AUDIT_WRITE",
+                                               "AUDIT_CONTROL",
+                                               "SETFCAP",
+                                               "MAC_OVERRIDE",
+                                               "MAC_ADMIN",
+                                               "SYSLOG",
+                                               "WAKE_ALARM",
+                                               "BLOCK_SUSPEND",
+                                               "AUDIT_READ",
+                                               "PERFMON",
+                                               "BPF",
+                                               "CHECKPOINT_RESTORE"};
 
 struct Name {
   absl::string_view name;
   int number;
 };
 
-constexpr Name kRlimits[] = {
-    {"CPU", RLIMIT_CPU},         {"FSIZE", RLIMIT_FSIZE},     {"DATA", RLIMIT_DATA},
-    {"STACK", RLIMIT_STACK},     {"CORE", RLIMIT_CORE},       {"RSS", RLIMIT_RSS},
-    {"NPROC", RLIMIT_NPROC},     {"NOFILE", RLIMIT_NOFILE},   {"MEMLOCK", RLIMIT_MEMLOCK},
-    {"AS", RLIMIT_AS},           {"LOCKS", RLIMIT_LOCKS},     {"SIGPENDING", RLIMIT_SIGPENDING},
-    {"MSGQUEUE", RLIMIT_MSGQUEUE}, {"NICE", RLIMIT_NICE},     {"RTPRIO", RLIMIT_RTPRIO},
-    {"RTTIME", RLIMIT_RTTIME}};
+constexpr Name kRlimits[] = {{"CPU", RLIMIT_CPU},           {"FSIZE", RLIMIT_FSIZE},
+                             {"DATA", RLIMIT_DATA},         {"STACK", RLIMIT_STACK},
+                             {"CORE", RLIMIT_CORE},         {"RSS", RLIMIT_RSS},
+                             {"NPROC", RLIMIT_NPROC},       {"NOFILE", RLIMIT_NOFILE},
+                             {"MEMLOCK", RLIMIT_MEMLOCK},   {"AS", RLIMIT_AS},
+                             {"LOCKS", RLIMIT_LOCKS},       {"SIGPENDING", RLIMIT_SIGPENDING},
+                             {"MSGQUEUE", RLIMIT_MSGQUEUE}, {"NICE", RLIMIT_NICE},
+                             {"RTPRIO", RLIMIT_RTPRIO},     {"RTTIME", RLIMIT_RTTIME}};
 
 constexpr Name kSignals[] = {
-    {"HUP", SIGHUP},       {"INT", SIGINT},       {"QUIT", SIGQUIT},   {"ILL", SIGILL},
-    {"TRAP", SIGTRAP},     {"ABRT", SIGABRT},     {"IOT", SIGABRT},    {"BUS", SIGBUS},
-    {"FPE", SIGFPE},       {"KILL", SIGKILL},     {"USR1", SIGUSR1},   {"SEGV", SIGSEGV},
-    {"USR2", SIGUSR2},     {"PIPE", SIGPIPE},     {"ALRM", SIGALRM},   {"TERM", SIGTERM},
-    {"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD},     {"CLD", SIGCHLD},    {"CONT", SIGCONT},
-    {"STOP", SIGSTOP},     {"TSTP", SIGTSTP},     {"TTIN", SIGTTIN},   {"TTOU", SIGTTOU},
-    {"URG", SIGURG},       {"XCPU", SIGXCPU},     {"XFSZ", SIGXFSZ},   {"VTALRM", SIGVTALRM},
-    {"PROF", SIGPROF},     {"WINCH", SIGWINCH},   {"IO", SIGIO},       {"POLL", SIGIO},
-    {"PWR", SIGPWR},       {"SYS", SIGSYS},       {"UNUSED", SIGSYS}};
+    {"HUP", SIGHUP},       {"INT", SIGINT},     {"QUIT", SIGQUIT}, {"ILL", SIGILL},
+    {"TRAP", SIGTRAP},     {"ABRT", SIGABRT},   {"IOT", SIGABRT},  {"BUS", SIGBUS},
+    {"FPE", SIGFPE},       {"KILL", SIGKILL},   {"USR1", SIGUSR1}, {"SEGV", SIGSEGV},
+    {"USR2", SIGUSR2},     {"PIPE", SIGPIPE},   {"ALRM", SIGALRM}, {"TERM", SIGTERM},
+    {"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD},   {"CLD", SIGCHLD},  {"CONT", SIGCONT},
+    {"STOP", SIGSTOP},     {"TSTP", SIGTSTP},   {"TTIN", SIGTTIN}, {"TTOU", SIGTTOU},
+    {"URG", SIGURG},       {"XCPU", SIGXCPU},   {"XFSZ", SIGXFSZ}, {"VTALRM", SIGVTALRM},
+    {"PROF", SIGPROF},     {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"POLL", SIGIO},
+    {"PWR", SIGPWR},       {"SYS", SIGSYS},     {"UNUSED", SIGSYS}};
 
 // As the shell and docker number them: glibc's SIGRTMIN, two above the kernel's.
 constexpr int kRealtimeMin = 34;
@@ -69,7 +101,8 @@ std::optional<int> CapabilityNumber(absl::string_view name) {
 
 std::vector<std::string> CapabilityNames() {
   std::vector<std::string> out;
-  for (absl::string_view capability : kCapabilities) out.push_back(absl::StrCat("CAP_", capability));
+  for (absl::string_view capability : kCapabilities)
+    out.push_back(absl::StrCat("CAP_", capability));
   return out;
 }
 
@@ -94,7 +127,9 @@ std::optional<uint32_t> RlimitNumber(absl::string_view name) {
 }
 
 absl::StatusOr<int> SignalNumber(absl::string_view name) {
-  auto bad = [&] { return absl::InvalidArgumentError(absl::StrCat("unknown signal \"", name, "\"")); };
+  auto bad = [&] {
+    return absl::InvalidArgumentError(absl::StrCat("unknown signal \"", name, "\""));
+  };
   int number = 0;
   if (absl::SimpleAtoi(name, &number)) {
     if (number < 1 || number > 64) return bad();

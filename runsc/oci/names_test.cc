@@ -25,8 +25,8 @@ TEST(SignalNumberTest, RealTimeNames) {
 }
 
 TEST(SignalNumberTest, OthersAreErrors) {
-  for (const char* name : {"", "0", "65", "-9", "9x", "SIG", "NOPE", "RTMIN+", "RTMIN+31", "RTMIN-1",
-                           "RTMAX+1", "RTMIN+-1", "RTMIN+ 1", "99999999999999999999"}) {
+  for (const char* name : {"", "0", "65", "-9", "9x", "SIG", "NOPE", "RTMIN+", "RTMIN+31",
+                           "RTMIN-1", "RTMAX+1", "RTMIN+-1", "RTMIN+ 1", "99999999999999999999"}) {
     EXPECT_FALSE(SignalNumber(name).ok()) << name;
   }
 }

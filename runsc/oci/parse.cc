@@ -88,8 +88,7 @@ class Builder {
 
 absl::StatusOr<Json> ParseJson(absl::string_view text) {
   if (text.size() > kMaxJsonBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("larger than ", kMaxJsonBytes, " bytes"));
+    return absl::InvalidArgumentError(absl::StrCat("larger than ", kMaxJsonBytes, " bytes"));
   }
   try {
     Builder builder;

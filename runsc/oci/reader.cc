@@ -84,8 +84,7 @@ void Reader::Get(absl::string_view key, std::vector<uint32_t>& out) {
   }
 }
 
-void Reader::GetMap(absl::string_view key,
-                    std::vector<std::pair<std::string, std::string>>& out) {
+void Reader::GetMap(absl::string_view key, std::vector<std::pair<std::string, std::string>>& out) {
   const Json* v = Member(key);
   if (v == nullptr) return;
   if (!v->is_object()) return Fail(key, absl::StrCat("expected an object, got ", Describe(*v)));

@@ -74,10 +74,10 @@ class Reader {
       if (fits) out = static_cast<T>(n);
     }
     if (!fits) {
-      FailAt(path, absl::StrCat("expected a whole number from ",
-                                std::is_signed_v<T> ? static_cast<int64_t>(Limits::min()) : 0,
-                                " to ", static_cast<uint64_t>(Limits::max()), ", got ",
-                                Describe(v)));
+      FailAt(path,
+             absl::StrCat("expected a whole number from ",
+                          std::is_signed_v<T> ? static_cast<int64_t>(Limits::min()) : 0, " to ",
+                          static_cast<uint64_t>(Limits::max()), ", got ", Describe(v)));
     }
   }
   static std::string Describe(const Json& v);

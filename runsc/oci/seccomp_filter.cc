@@ -25,10 +25,14 @@ namespace {
 constexpr size_t kMaxInstructions = 4096;
 
 const std::map<std::string, scmp_compare>& Operators() {
-  static const auto* operators = new std::map<std::string, scmp_compare>{
-      {"SCMP_CMP_NE", SCMP_CMP_NE}, {"SCMP_CMP_LT", SCMP_CMP_LT}, {"SCMP_CMP_LE", SCMP_CMP_LE},
-      {"SCMP_CMP_EQ", SCMP_CMP_EQ}, {"SCMP_CMP_GE", SCMP_CMP_GE}, {"SCMP_CMP_GT", SCMP_CMP_GT},
-      {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}};
+  static const auto* operators =
+      new std::map<std::string, scmp_compare>{{"SCMP_CMP_NE", SCMP_CMP_NE},
+                                              {"SCMP_CMP_LT", SCMP_CMP_LT},
+                                              {"SCMP_CMP_LE", SCMP_CMP_LE},
+                                              {"SCMP_CMP_EQ", SCMP_CMP_EQ},
+                                              {"SCMP_CMP_GE", SCMP_CMP_GE},
+                                              {"SCMP_CMP_GT", SCMP_CMP_GT},
+                                              {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}};
   return *operators;
 }
 
@@ -54,8 +58,7 @@ absl::StatusOr<std::vector<scmp_arg_cmp>> Conditions(const SeccompRule& rule) {
   for (const SeccompArg& arg : rule.args) {
     auto op = Operators().find(arg.op);
     if (op == Operators().end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("seccomp: unknown operator \"", arg.op, "\""));
+      return absl::InvalidArgumentError(absl::StrCat("seccomp: unknown operator \"", arg.op, "\""));
     }
     out.push_back({arg.index, op->second, arg.value, arg.value_two});
   }
@@ -177,7 +180,7 @@ absl::StatusOr<SeccompFilter> CompileSeccomp(const Seccomp& seccomp) {
 }
 
 std::vector<std::string> SeccompActions() {
-  return {"SCMP_ACT_ALLOW",        "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
+  return {"SCMP_ACT_ALLOW",       "SCMP_ACT_ERRNO", "SCMP_ACT_KILL",  "SCMP_ACT_KILL_PROCESS",
           "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",   "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"};
 }
 

@@ -25,13 +25,26 @@ uint32_t Evaluate(const std::string& bpf, const seccomp_data& data) {
       case BPF_LD | BPF_W | BPF_ABS:
         memcpy(&a, reinterpret_cast<const char*>(&data) + i.k, sizeof(a));
         break;
-      case BPF_ALU | BPF_AND | BPF_K: a &= i.k; break;
-      case BPF_JMP | BPF_JA: pc += i.k; break;
-      case BPF_JMP | BPF_JEQ | BPF_K: pc += a == i.k ? i.jt : i.jf; break;
-      case BPF_JMP | BPF_JGT | BPF_K: pc += a > i.k ? i.jt : i.jf; break;
-      case BPF_JMP | BPF_JGE | BPF_K: pc += a >= i.k ? i.jt : i.jf; break;
-      case BPF_RET | BPF_K: return i.k;
-      default: ADD_FAILURE() << "instruction " << i.code; return 0;
+      case BPF_ALU | BPF_AND | BPF_K:
+        a &= i.k;
+        break;
+      case BPF_JMP | BPF_JA:
+        pc += i.k;
+        break;
+      case BPF_JMP | BPF_JEQ | BPF_K:
+        pc += a == i.k ? i.jt : i.jf;
+        break;
+      case BPF_JMP | BPF_JGT | BPF_K:
+        pc += a > i.k ? i.jt : i.jf;
+        break;
+      case BPF_JMP | BPF_JGE | BPF_K:
+        pc += a >= i.k ? i.jt : i.jf;
+        break;
+      case BPF_RET | BPF_K:
+        return i.k;
+      default:
+        ADD_FAILURE() << "instruction " << i.code;
+        return 0;
     }
   }
   ADD_FAILURE() << "fell off the end";
@@ -59,8 +72,7 @@ Seccomp AllowList() {
   s.architectures = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};
   s.rules.push_back({{"read", "write", "openat2", "not_a_call"}, "SCMP_ACT_ALLOW", {}, {}});
   s.rules.push_back({{"personality"}, "SCMP_ACT_ALLOW", {}, {{0, 8, 0, "SCMP_CMP_EQ"}}});
-  s.rules.push_back(
-      {{"clone"}, "SCMP_ACT_ALLOW", {}, {{0, 0x7e020000, 0, "SCMP_CMP_MASKED_EQ"}}});
+  s.rules.push_back({{"clone"}, "SCMP_ACT_ALLOW", {}, {{0, 0x7e020000, 0, "SCMP_CMP_MASKED_EQ"}}});
   s.rules.push_back({{"clone3"}, "SCMP_ACT_ERRNO", ENOSYS, {}});
   return s;
 }
@@ -105,10 +117,8 @@ TEST(CompileSeccompTest, DefaultErrnoAndActions) {
 
 TEST(CompileSeccompTest, SeveralConditionsOnOneArgumentAreAlternatives) {
   Seccomp s = AllowList();
-  s.rules.push_back({{"socket"},
-                     "SCMP_ACT_ALLOW",
-                     {},
-                     {{0, 1, 0, "SCMP_CMP_EQ"}, {0, 2, 0, "SCMP_CMP_EQ"}}});
+  s.rules.push_back(
+      {{"socket"}, "SCMP_ACT_ALLOW", {}, {{0, 1, 0, "SCMP_CMP_EQ"}, {0, 2, 0, "SCMP_CMP_EQ"}}});
   EXPECT_EQ(Answer(s, SYS_socket, {1}), SECCOMP_RET_ALLOW);
   EXPECT_EQ(Answer(s, SYS_socket, {2}), SECCOMP_RET_ALLOW);
   EXPECT_EQ(Answer(s, SYS_socket, {3}), Errno(EPERM));

@@ -138,7 +138,8 @@ void ReadMemory(Reader& m, Resources& out) {
   m.Get("swap", out.memory_swap);
   m.Get("kernel", out.memory_kernel);
   m.Get("kernelTCP", out.memory_kernel_tcp);
-  // Docker writes 2^64-1 for "not set"; whether a value is a percentage is checked where it is used.
+  // Docker writes 2^64-1 for "not set"; whether a value is a percentage is checked where it is
+  // used.
   m.Get("swappiness", out.memory_swappiness);
   m.Get("disableOOMKiller", out.disable_oom_killer);
 }

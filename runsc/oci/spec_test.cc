@@ -3,11 +3,11 @@
 #include <random>
 #include <set>
 
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "base/log.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "base/log.h"
 #include "runsc/oci/convert.h"
 #include "runsc/oci/fields.h"
 #include "runsc/oci/seccomp_filter.h"
@@ -28,7 +28,8 @@ absl::StatusOr<Spec> Read(absl::string_view text) {
 
 // kMinimal with more members in front.
 absl::StatusOr<Spec> ReadWith(absl::string_view members) {
-  return Read(absl::StrReplaceAll(kMinimal, {{"{\"ociVersion\"", absl::StrCat("{", members, ",\"ociVersion\"")}}));
+  return Read(absl::StrReplaceAll(
+      kMinimal, {{"{\"ociVersion\"", absl::StrCat("{", members, ",\"ociVersion\"")}}));
 }
 
 std::string ErrorOf(const absl::StatusOr<Spec>& spec) {
@@ -131,9 +132,15 @@ TEST(ReadSpecTest, DamagedDocumentsAreSurvived) {
     for (int damage = 1 + static_cast<int>(random() % 3); damage > 0; --damage) {
       size_t at = random() % text.size();
       switch (random() % 3) {
-        case 0: text[at] = spice[random() % spice.size()]; break;
-        case 1: text.erase(at, 1 + random() % 20); break;
-        default: text.insert(at, 1, spice[random() % spice.size()]); break;
+        case 0:
+          text[at] = spice[random() % spice.size()];
+          break;
+        case 1:
+          text.erase(at, 1 + random() % 20);
+          break;
+        default:
+          text.insert(at, 1, spice[random() % spice.size()]);
+          break;
       }
       if (text.empty()) text = "x";
     }
@@ -151,7 +158,8 @@ TEST(ReadSpecTest, DamagedDocumentsAreSurvived) {
 
 TEST(FieldsTest, RowsAreUniqueAndNoRowIsBelowAnother) {
   std::set<std::string> seen;
-  for (const Field& field : Fields()) EXPECT_TRUE(seen.insert(std::string(field.path)).second) << field.path;
+  for (const Field& field : Fields())
+    EXPECT_TRUE(seen.insert(std::string(field.path)).second) << field.path;
   for (const std::string& a : seen) {
     for (const std::string& b : seen) {
       EXPECT_FALSE(b.rfind(a + ".", 0) == 0 || b.rfind(a + "[", 0) == 0) << b << " below " << a;

@@ -122,7 +122,7 @@ constexpr FilterRule kRules[] = {
     {SYS_poll, {}, "waits"},
     {SYS_recvfrom, {}, "bells of stubs, stdio that is a socket"},
     {SYS_sendto, {Equals(4, 0)}, "stdio that is a socket; no address"},
-    {SYS_shutdown, {}, "a gofer connection that misbehaves"},
+    {SYS_shutdown, {}, "the end of a connection to the gofer"},
     {SYS_setsockopt, {Equals(1, SOL_SOCKET), Equals(2, SO_PASSCRED)}, "the pid of a new stub"},
     {SYS_epoll_create1, {}, "the control server, host descriptors"},
     {SYS_epoll_ctl, {}, "the same"},
@@ -132,7 +132,6 @@ constexpr FilterRule kRules[] = {
     {SYS_recvmsg, {}, "gofer, monitor, stubs"},
     {SYS_accept4, {}, "control connections"},
     {SYS_socketpair, {Equals(0, AF_UNIX)}, "connections to stubs"},
-    {SYS_shutdown, {}, "the end of a connection to the gofer"},
 
 #ifdef CAISSON_SANITIZED
 #include "sentry/boot/filter_sanitizer.inc"

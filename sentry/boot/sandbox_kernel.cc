@@ -12,6 +12,7 @@
 #include "netstack/sockets.h"
 #include "sentry/boot/file_systems.h"
 #include "sentry/boot/requests.h"
+#include "sentry/ipc/namespace.h"
 #include "sentry/kernel/kernel_context.h"
 #include "vfs/operations.h"
 #include "vfs/tty/pty.h"
@@ -260,7 +261,7 @@ Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<Uniqu
   state->namespaces->uts = MakeRef<kernel::UtsNamespace>(
       spec.hostname().empty() ? "caisson" : spec.hostname(),
       spec.domainname().empty() ? "(none)" : spec.domainname(), kernel_.root_user_ns());
-  state->namespaces->ipc = MakeRef<kernel::IpcNamespace>(kernel_.root_user_ns());
+  state->namespaces->ipc = MakeRef<ipc::IpcNamespace>(kernel_.root_user_ns(), &kernel_.shared_memory(), kernel::NextNamespaceInode());
   state->namespaces->net = MakeRef<netstack::NetNamespace>(
       MakeRef<netstack::UnixFlight>(), MakeRef<netstack::SocketFileSystem>(), kernel::NextNamespaceInode());
   state->namespaces->pid_for_children = state->pid_ns;

@@ -85,7 +85,8 @@ class ABSL_SCOPED_LOCKABLE TwoBuckets {
  public:
   TwoBuckets(Bucket& a, Bucket& b) ABSL_EXCLUSIVE_LOCK_FUNCTION(a.mu, b.mu)
       ABSL_NO_THREAD_SAFETY_ANALYSIS  // The order and the equal case are beyond the analysis.
-      : low_(&a < &b ? a : b), high_(&a < &b ? b : a) {
+      : low_(&a < &b ? a : b),
+        high_(&a < &b ? b : a) {
     low_.mu.Lock();
     if (&low_ != &high_) high_.mu.Lock();
   }

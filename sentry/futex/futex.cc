@@ -183,11 +183,20 @@ Result<int> FutexManager::WakeOp(Word first, Word second, int wake_first, int wa
       if (exchanges == kMaxExchangeTries) return Errno::kEAGAIN;
       uint32_t value = old.value(), changed = argument;
       switch (op) {
-        case abi::kFutexOpAdd: changed = value + argument; break;
-        case abi::kFutexOpOr: changed = value | argument; break;
-        case abi::kFutexOpAndn: changed = value & ~argument; break;
-        case abi::kFutexOpXor: changed = value ^ argument; break;
-        default: break;
+        case abi::kFutexOpAdd:
+          changed = value + argument;
+          break;
+        case abi::kFutexOpOr:
+          changed = value | argument;
+          break;
+        case abi::kFutexOpAndn:
+          changed = value & ~argument;
+          break;
+        case abi::kFutexOpXor:
+          changed = value ^ argument;
+          break;
+        default:
+          break;
       }
       old = space.CompareExchange32(second.addr, value, changed);
       stored = old.ok() && old.value() == value;
@@ -199,13 +208,26 @@ Result<int> FutexManager::WakeOp(Word first, Word second, int wake_first, int wa
     const int32_t before = static_cast<int32_t>(old.value());
     bool holds = false;
     switch (comparison) {
-      case abi::kFutexOpCmpEq: holds = before == operand; break;
-      case abi::kFutexOpCmpNe: holds = before != operand; break;
-      case abi::kFutexOpCmpLt: holds = before < operand; break;
-      case abi::kFutexOpCmpLe: holds = before <= operand; break;
-      case abi::kFutexOpCmpGt: holds = before > operand; break;
-      case abi::kFutexOpCmpGe: holds = before >= operand; break;
-      default: return Errno::kENOSYS;  // After the operation, as Linux.
+      case abi::kFutexOpCmpEq:
+        holds = before == operand;
+        break;
+      case abi::kFutexOpCmpNe:
+        holds = before != operand;
+        break;
+      case abi::kFutexOpCmpLt:
+        holds = before < operand;
+        break;
+      case abi::kFutexOpCmpLe:
+        holds = before <= operand;
+        break;
+      case abi::kFutexOpCmpGt:
+        holds = before > operand;
+        break;
+      case abi::kFutexOpCmpGe:
+        holds = before >= operand;
+        break;
+      default:
+        return Errno::kENOSYS;  // After the operation, as Linux.
     }
     int woken = TRY(WakeAllLocked(a, one, wake_first, ~0u));
     if (!holds) return woken;

@@ -158,13 +158,13 @@ TEST_F(FutexTest, WakeOpChangesTheWordAndComparesTheOld) {
   auto a = StartWait(At(0));
   Store(1, 7);
   auto b = StartWait(At(1));
-  EXPECT_EQ(futexes_.WakeOp(At(0), At(1), 1, 1, Op(abi::kFutexOpAdd, abi::kFutexOpCmpEq, 3, 8))
-                .value(),
-            1);
+  EXPECT_EQ(
+      futexes_.WakeOp(At(0), At(1), 1, 1, Op(abi::kFutexOpAdd, abi::kFutexOpCmpEq, 3, 8)).value(),
+      1);
   EXPECT_EQ(Load(1), 10u);
-  EXPECT_EQ(futexes_.WakeOp(At(0), At(1), 1, 1, Op(abi::kFutexOpSet, abi::kFutexOpCmpGt, -1, 9))
-                .value(),
-            1);
+  EXPECT_EQ(
+      futexes_.WakeOp(At(0), At(1), 1, 1, Op(abi::kFutexOpSet, abi::kFutexOpCmpGt, -1, 9)).value(),
+      1);
   EXPECT_EQ(Load(1), ~0u);
   EXPECT_EQ(futexes_.WakeOp(At(0), At(1), 1, 1, Op(abi::kFutexOpAndn | 8, 0, 4, 0)).value(), 0);
   EXPECT_EQ(Load(1), ~16u);
@@ -180,8 +180,7 @@ TEST_F(FutexTest, WaitMultipleReturnsTheIndex) {
       {base_, true, 0}, {base_ + 4, true, 0}, {base_ + 8, true, 5}};
   Result<int> result = Errno::kEIO;
   TestContext ctx;
-  std::thread thread(
-      [&] { result = futexes_.WaitMultiple(ctx, *mm_, entries, time::kNever); });
+  std::thread thread([&] { result = futexes_.WaitMultiple(ctx, *mm_, entries, time::kNever); });
   ctx.AwaitBlocked();
   EXPECT_EQ(futexes_.Wake(At(1), 1).value(), 1);
   thread.join();

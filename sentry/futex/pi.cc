@@ -18,9 +18,7 @@ Result<bool> Exchange(const Word& word, uint32_t expected, uint32_t desired) {
 }
 
 // Waits of lock operations are restarted as a whole.
-Errno InterruptedError(Errno e) {
-  return e == Errno::kERESTARTSYS ? Errno::kERESTARTNOINTR : e;
-}
+Errno InterruptedError(Errno e) { return e == Errno::kERESTARTSYS ? Errno::kERESTARTNOINTR : e; }
 
 // Gives the lock in `word` to the first waiter of the key: stores its tid, with `extra` bits, and
 // wakes it. False if the word is not `current` any more.
@@ -109,8 +107,8 @@ Result<void> FutexManager::UnlockPi(const PiTask& self, Word word) {
     if ((value & abi::kFutexTidMask) != static_cast<uint32_t>(self.tid)) return Errno::kEPERM;
     Waiter* top = bucket.First(key);
     if (top != nullptr && !top->pi) return Errno::kEINVAL;
-    Result<bool> done = top != nullptr ? HandOver(bucket, *top, word, value, 0)
-                                       : Exchange(word, value, 0);
+    Result<bool> done =
+        top != nullptr ? HandOver(bucket, *top, word, value, 0) : Exchange(word, value, 0);
     if (!done.ok()) return Errno::kEFAULT;
     if (done.value()) return {};
   }
@@ -192,8 +190,8 @@ Result<int> FutexManager::CmpRequeuePi(const PiTask& self, Word from, Word to, i
           if (!marked.value()) continue;
         }
         // The owner may have just been made by us, a waiter that has not run yet.
-        uint64_t owner_id = top != nullptr ? top->owner_id
-                                           : self.id_of(static_cast<int32_t>(owner));
+        uint64_t owner_id =
+            top != nullptr ? top->owner_id : self.id_of(static_cast<int32_t>(owner));
         if (owner_id == 0) return Errno::kESRCH;
         a.Remove(*w);
         w->key = target;
@@ -225,10 +223,9 @@ void FutexManager::ExitPi(const PiTask& self) {
       bool done = false;
       for (int tries = 0; !done; ++tries) {
         Result<uint32_t> value = w->mm->address_space().Load32(w->addr);
-        Result<bool> handed =
-            value.ok() && tries < kMaxExchangeTries
-                ? HandOver(bucket, *w, word, value.value(), abi::kFutexOwnerDied)
-                : Result<bool>(Errno::kEFAULT);
+        Result<bool> handed = value.ok() && tries < kMaxExchangeTries
+                                  ? HandOver(bucket, *w, word, value.value(), abi::kFutexOwnerDied)
+                                  : Result<bool>(Errno::kEFAULT);
         if (!handed.ok()) {
           w->error = Errno::kEFAULT;
           bucket.WakeUp(*w);

@@ -35,9 +35,8 @@ class PiTest : public ::testing::Test {
   }
   // Tids 1 to 9 live; the id is tid + 1000.
   PiTask Task(int32_t tid) {
-    return {tid, static_cast<uint64_t>(tid + 1000), [](int32_t t) -> uint64_t {
-              return t >= 1 && t <= 9 ? t + 1000 : 0;
-            }};
+    return {tid, static_cast<uint64_t>(tid + 1000),
+            [](int32_t t) -> uint64_t { return t >= 1 && t <= 9 ? t + 1000 : 0; }};
   }
   Result<void> Lock(int32_t tid, bool try_only = false) {
     return futexes_.LockPi(ctx_, Task(tid), At(0), try_only, time::kNever);

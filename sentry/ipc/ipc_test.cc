@@ -10,8 +10,8 @@
 namespace caisson::ipc {
 namespace {
 
-using ::testing::ElementsAre;
 using mm::testing::TestContext;
+using ::testing::ElementsAre;
 
 template <typename T>
 Errno ErrorOf(const Result<T>& r) {

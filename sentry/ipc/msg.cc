@@ -51,8 +51,8 @@ Result<int> MessageQueues::Get(vfs::CallContext& ctx, int32_t key, int flags) {
   RefPtr<MessageQueue> made = TRY(registry_.InsertLocked(kMaxQueues, key, [&](int id) {
     auto queue = MakeRef<MessageQueue>(id);
     MutexLock queue_lock(queue->mu);
-    queue->owner = {key, creds.euid, creds.euid, creds.egid, creds.egid,
-                    static_cast<uint32_t>(flags & 0777)};
+    queue->owner = {key,        creds.euid, creds.euid,
+                    creds.egid, creds.egid, static_cast<uint32_t>(flags & 0777)};
     queue->ctime = NowSeconds();
     queue->max_bytes = kMaxQueueBytes;
     return queue;
@@ -122,8 +122,7 @@ Result<Message> MessageQueues::Receive(vfs::CallContext& ctx, int id, uint64_t s
   Result<Message> got = (flags & abi::kIpcNowait) != 0
                             ? attempt()
                             : vfs::WaitUntil(ctx, queue->changed, kEventIn, time::kNever, attempt);
-  if (!got.ok())
-    return got.error() == Errno::kEAGAIN ? Errno::kENOMSG : WaitError(got.error());
+  if (!got.ok()) return got.error() == Errno::kEAGAIN ? Errno::kENOMSG : WaitError(got.error());
   if (!copy) queue->changed.Notify(kEventOut);
   return got;
 }

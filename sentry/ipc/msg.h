@@ -28,15 +28,15 @@ struct MessageQueue : public RefCounted<MessageQueue> {
   std::deque<Message> messages ABSL_GUARDED_BY(mu);
   uint64_t bytes ABSL_GUARDED_BY(mu) = 0, max_bytes ABSL_GUARDED_BY(mu) = 0;
   int64_t stime ABSL_GUARDED_BY(mu) = 0, rtime ABSL_GUARDED_BY(mu) = 0,
-          ctime ABSL_GUARDED_BY(mu) = 0;
+                ctime ABSL_GUARDED_BY(mu) = 0;
   int32_t lspid ABSL_GUARDED_BY(mu) = 0, lrpid ABSL_GUARDED_BY(mu) = 0;
   WaitQueue changed;  // kEventIn: a message came; kEventOut: there is room; both: removed.
 };
 
 class MessageQueues {
  public:
-  static constexpr size_t kMaxQueues = 32000;     // MSGMNI.
-  static constexpr size_t kMaxMessage = 8192;     // MSGMAX, bytes.
+  static constexpr size_t kMaxQueues = 32000;      // MSGMNI.
+  static constexpr size_t kMaxMessage = 8192;      // MSGMAX, bytes.
   static constexpr size_t kMaxQueueBytes = 16384;  // MSGMNB.
   // Linux differs: there the memory cgroup is the limit of a namespace.
   static constexpr uint64_t kMaxTotalBytes = 64 << 20;
@@ -63,7 +63,7 @@ class MessageQueues {
 
   IpcNamespace& ns_;  // Holds us.
   Registry<MessageQueue> registry_;
-  std::atomic<uint64_t> bytes_{0};     // Relaxed: totals.
+  std::atomic<uint64_t> bytes_{0};  // Relaxed: totals.
   std::atomic<int32_t> messages_{0};
 };
 

@@ -108,8 +108,8 @@ Result<int> Semaphores::Get(vfs::CallContext& ctx, int32_t key, int count, int f
   RefPtr<SemSet> made = TRY(registry_.InsertLocked(kMaxSets, key, [&](int id) {
     auto set = MakeRef<SemSet>(id, static_cast<size_t>(count));
     MutexLock set_lock(set->mu);
-    set->owner = {key, creds.euid, creds.euid, creds.egid, creds.egid,
-                  static_cast<uint32_t>(flags & 0777)};
+    set->owner = {key,        creds.euid, creds.euid,
+                  creds.egid, creds.egid, static_cast<uint32_t>(flags & 0777)};
     set->ctime = NowSeconds();
     return set;
   }));

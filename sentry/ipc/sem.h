@@ -69,10 +69,10 @@ class SemUndoList : public RefCounted<SemUndoList> {
 
 class Semaphores {
  public:
-  static constexpr int kMaxPerSet = 32000;   // SEMMSL.
-  static constexpr int kMaxSets = 32000;     // SEMMNI.
-  static constexpr int kMaxOps = 500;        // SEMOPM.
-  static constexpr int kMaxValue = 32767;    // SEMVMX.
+  static constexpr int kMaxPerSet = 32000;  // SEMMSL.
+  static constexpr int kMaxSets = 32000;    // SEMMNI.
+  static constexpr int kMaxOps = 500;       // SEMOPM.
+  static constexpr int kMaxValue = 32767;   // SEMVMX.
   // SEMMNS. Linux differs: 1,024,000,000. Ours are the sentry's memory.
   static constexpr int kMaxTotal = 1024000;
 

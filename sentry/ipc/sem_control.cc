@@ -66,18 +66,21 @@ Result<int> Semaphores::GetOne(vfs::CallContext& ctx, int id, int index, int com
   if (index < 0 || static_cast<size_t>(index) >= set->size) return Errno::kEINVAL;
   const SemSet::Semaphore& semaphore = set->semaphores[static_cast<size_t>(index)];
   switch (command) {
-    case abi::kGetVal: return semaphore.value;
-    case abi::kGetPid: return semaphore.pid;
+    case abi::kGetVal:
+      return semaphore.value;
+    case abi::kGetPid:
+      return semaphore.pid;
     case abi::kGetNcnt:
     case abi::kGetZcnt: {
       bool zero = command == abi::kGetZcnt;
-      return static_cast<int>(std::count_if(
-          set->waiters.begin(), set->waiters.end(), [&](const SemWaiter* waiter) {
+      return static_cast<int>(
+          std::count_if(set->waiters.begin(), set->waiters.end(), [&](const SemWaiter* waiter) {
             const abi::SemBuf& op = waiter->ops[waiter->blocking];
             return op.num == index && (op.op == 0) == zero;
           }));
     }
-    default: return Errno::kEINVAL;
+    default:
+      return Errno::kEINVAL;
   }
 }
 

@@ -35,9 +35,7 @@ class ShmAttachment final : public mm::MappedObject {
     }
     if (last) ns_->shm.Destroy(*segment_, key);
   }
-  RefPtr<mm::MappedObject> Fork() override {
-    return MakeRef<ShmAttachment>(ns_, segment_, pid_);
-  }
+  RefPtr<mm::MappedObject> Fork() override { return MakeRef<ShmAttachment>(ns_, segment_, pid_); }
 
  private:
   const RefPtr<IpcNamespace> ns_;
@@ -63,8 +61,8 @@ Result<int> SharedMemory::Get(vfs::CallContext& ctx, int32_t key, uint64_t size,
   if ((flags & abi::kShmHugetlb) != 0) return Errno::kENOMEM;  // None in the pool.
   if (factory_ == nullptr) return Errno::kENOSYS;
   const uint64_t length = PageRoundUp(size);
-  std::string name = absl::StrCat("/SYSV", absl::Hex(static_cast<uint32_t>(key), absl::kZeroPad8),
-                                  " (deleted)");
+  std::string name =
+      absl::StrCat("/SYSV", absl::Hex(static_cast<uint32_t>(key), absl::kZeroPad8), " (deleted)");
   RefPtr<vfs::FileDescription> file = TRY(factory_->NewSegment(ctx, name, length));
   MutexLock lock(registry_.mu());
   // Someone else may have made it meanwhile.
@@ -77,8 +75,8 @@ Result<int> SharedMemory::Get(vfs::CallContext& ctx, int32_t key, uint64_t size,
   RefPtr<ShmSegment> made = TRY(registry_.InsertLocked(kMaxSegments, key, [&](int id) {
     auto segment = MakeRef<ShmSegment>(id, size, std::move(file));
     MutexLock object_lock(segment->mu);
-    segment->owner = {key, creds.euid, creds.euid, creds.egid, creds.egid,
-                      static_cast<uint32_t>(flags & 0777)};
+    segment->owner = {key,        creds.euid, creds.euid,
+                      creds.egid, creds.egid, static_cast<uint32_t>(flags & 0777)};
     segment->ctime = NowSeconds();
     segment->cpid = ctx.tgid();
     return segment;
@@ -120,9 +118,9 @@ Result<GuestAddr> SharedMemory::Attach(vfs::CallContext& ctx, mm::MemoryManager&
     MutexLock lock(segment->mu);
     if (segment->removed) return Errno::kEIDRM;
     TRY(CheckAccess(ctx.creds(), ns_.user_ns(), segment->owner, access));
-    args.name = absl::StrCat("/SYSV",
-                             absl::Hex(static_cast<uint32_t>(segment->owner.key), absl::kZeroPad8),
-                             " (deleted)");
+    args.name =
+        absl::StrCat("/SYSV", absl::Hex(static_cast<uint32_t>(segment->owner.key), absl::kZeroPad8),
+                     " (deleted)");
   }
   args.length = PageRoundUp(segment->size);
   args.file = segment->file;
@@ -204,8 +202,7 @@ Result<void> SharedMemory::Lock(vfs::CallContext& ctx, int id, bool lock, uint64
   MutexLock object_lock(segment->mu);
   const auth::Credentials& creds = ctx.creds();
   if (!creds.HasCapability(Capability::kIpcLock, ns_.user_ns())) {
-    if (creds.euid != segment->owner.uid && creds.euid != segment->owner.cuid)
-      return Errno::kEPERM;
+    if (creds.euid != segment->owner.uid && creds.euid != segment->owner.cuid) return Errno::kEPERM;
     if (lock && memlock_limit == 0) return Errno::kEPERM;
   }
   if (lock) {

@@ -23,7 +23,7 @@ struct ShmSegment : public RefCounted<ShmSegment> {
   bool removed ABSL_GUARDED_BY(mu) = false;
   uint64_t attached ABSL_GUARDED_BY(mu) = 0;
   int64_t atime ABSL_GUARDED_BY(mu) = 0, dtime ABSL_GUARDED_BY(mu) = 0,
-          ctime ABSL_GUARDED_BY(mu) = 0;
+                ctime ABSL_GUARDED_BY(mu) = 0;
   int32_t cpid ABSL_GUARDED_BY(mu) = 0, lpid ABSL_GUARDED_BY(mu) = 0;
 };
 

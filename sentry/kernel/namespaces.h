@@ -35,19 +35,6 @@ class UtsNamespace : public RefCounted<UtsNamespace> {
   const uint64_t inode_number_;
 };
 
-// System V IPC objects and POSIX message queues (ipc_namespaces(7)).
-class IpcNamespace : public RefCounted<IpcNamespace> {
- public:
-  explicit IpcNamespace(RefPtr<auth::UserNamespace> owner, bool initial = false)
-      : owner_(std::move(owner)), inode_number_(initial ? 0xEFFFFFFF : NextNamespaceInode()) {}
-  const auth::UserNamespace& user_ns() const { return *owner_; }
-  uint64_t inode_number() const { return inode_number_; }
-
- private:
-  const RefPtr<auth::UserNamespace> owner_;
-  const uint64_t inode_number_;
-};
-
 }  // namespace caisson::kernel
 
 #endif  // CAISSON_SENTRY_KERNEL_NAMESPACES_H_

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "netstack/sockets.h"
+#include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 
@@ -124,6 +125,12 @@ CpuTimes Task::GetCpuTimes() const {
     times.system_ns = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
   }
   return times;
+}
+
+ipc::SemUndoList& Task::sem_undo() {
+  if (!sem_undo_) sem_undo_ = MakeRef<ipc::SemUndoList>();
+  sem_undo_->set_pid(tgid());
+  return *sem_undo_;
 }
 
 Result<std::string> Task::ReadPath(GuestAddr from, bool allow_empty) {

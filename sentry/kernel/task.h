@@ -26,6 +26,10 @@
 #include "vfs/call_context.h"
 #include "vfs/mount.h"
 
+namespace caisson::ipc {
+class IpcNamespace;
+class SemUndoList;
+}
 namespace caisson::netstack {
 class NetNamespace;
 }
@@ -60,7 +64,7 @@ struct NamespaceSet : public RefCounted<NamespaceSet> {
   ~NamespaceSet();
   RefPtr<vfs::MountNamespace> mount;
   RefPtr<UtsNamespace> uts;
-  RefPtr<IpcNamespace> ipc;
+  RefPtr<ipc::IpcNamespace> ipc;
   RefPtr<netstack::NetNamespace> net;
   RefPtr<PidNamespace> pid_for_children;
 };
@@ -126,6 +130,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   const NamespaceSet& namespaces() { return *namespaces_; }
   // A system call that has set all registers (rt_sigreturn, execve): no result is stored.
   void MarkRegistersReplaced() { registers_replaced_ = true; }
+  // What the end of this process undoes of its semop(2) calls; made when first asked for.
+  ipc::SemUndoList& sem_undo();
   // For restart_syscall(2): what an interrupted call left (sleep, poll, futex).
   std::function<SyscallResult(Task&)>& restart_block() { return restart_block_; }
 
@@ -319,6 +325,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   bool exiting_ = false;
   int32_t exit_status_ = 0;
   bool exited_ = false;  // Changed under the tasks and the signal lock: no longer live.
+  RefPtr<ipc::SemUndoList> sem_undo_;  // Shared with CLONE_SYSVSEM.
   RefPtr<VforkGate> vfork_gate_;
   pthread_t thread_{};
   std::atomic<bool> started_{false};

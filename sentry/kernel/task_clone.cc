@@ -1,6 +1,7 @@
 // clone(2), clone3(2), fork(2), vfork(2), unshare(2) (Linux kernel/fork.c, copy_process()).
 #include "absl/cleanup/cleanup.h"
 #include "netstack/sockets.h"
+#include "sentry/ipc/namespace.h"
 #include "sentry/kernel/clone_flags.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
@@ -39,7 +40,7 @@ Result<RefPtr<NamespaceSet>> CopyNamespaces(Task& task, const RefPtr<NamespaceSe
     fs.set_cwd(cwd);
   }
   if ((flags & kCloneNewuts) != 0) set->uts = old->uts->Clone(creds.user_ns);
-  if ((flags & kCloneNewipc) != 0) set->ipc = MakeRef<IpcNamespace>(creds.user_ns);
+  if ((flags & kCloneNewipc) != 0) set->ipc = MakeRef<ipc::IpcNamespace>(creds.user_ns, &task.kernel().shared_memory(), NextNamespaceInode());
   if ((flags & kCloneNewnet) != 0) set->net = MakeRef<netstack::NetNamespace>(old->net->flight(), old->net->fs(), NextNamespaceInode());
   if ((flags & kCloneNewpid) != 0) {
     constexpr int kMaxLevel = 32;  // MAX_PID_NS_LEVEL.
@@ -144,6 +145,10 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   // A sharing child that is no vfork child starts without an alternate stack (sigaltstack(2)).
   if ((flags & (kCloneVm | kCloneVfork)) != kCloneVm) child->alt_stack_ = alt_stack_;
   if ((flags & kCloneChildCleartid) != 0) child->clear_child_tid = args.child_tid;
+  if ((flags & kCloneSysvsem) != 0) {
+    (void)sem_undo();  // Shared from now on, whoever uses it first.
+    child->sem_undo_ = sem_undo_;
+  }
   RefPtr<VforkGate> gate;
   if ((flags & kCloneVfork) != 0) child->vfork_gate_ = gate = MakeRef<VforkGate>();
 
@@ -223,6 +228,7 @@ SyscallResult Task::Unshare(uint64_t flags) {
   RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
   RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_->Clone() : fs_;
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
+  if ((flags & (kCloneSysvsem | kCloneNewipc)) != 0) sem_undo_.reset();
   if ((flags & kCloneFiles) != 0) set_fd_table(fd_table_->Clone());
   set_fs(std::move(fs));
   set_namespaces(std::move(namespaces));

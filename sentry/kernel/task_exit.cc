@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "netstack/sockets.h"
+#include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/process_timers.h"
@@ -34,7 +35,8 @@ void Task::ReleaseMemory() {
     robust_list = GuestAddr();
   }
   if (!clear_child_tid.is_null()) {
-    kernel_.futexes().ClearChildTid(*mm_, clear_child_tid);
+    // Only for others to see: the last user of an address space has nobody to wake (mm_release()).
+    if (mm_->ref_count() > 1) kernel_.futexes().ClearChildTid(*mm_, clear_child_tid);
     clear_child_tid = GuestAddr();
   }
   context_->Detach();
@@ -53,6 +55,7 @@ void Task::ExitTask() {
     fds = std::move(fd_table_);
     fs = fs_;
   }
+  sem_undo_.reset();
   mm.reset();  // A stub is dead before its parent's wait returns.
   if (vfork_gate_) {
     vfork_gate_->Open();
@@ -215,7 +218,11 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>
     if (Session* session = pg->session().get(); session->leader == &group) {
       session->leader = nullptr;
     }
-    check_orphan(pg.get(), &group);
+    // Only if this was a link between the group and the rest of its session (kill_orphaned_pgrp()).
+    ThreadGroup* parent = group.parent;
+    if (parent != nullptr && parent->process_group && parent->process_group != pg &&
+        parent->process_group->session() == pg->session())
+      check_orphan(pg.get(), &group);
   }
   NotifyParentOfExitLocked(group, released);
 }

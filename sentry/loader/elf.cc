@@ -158,8 +158,7 @@ Result<void> ImagePlan::Add(const ElfFile& elf, uint64_t bias) {
     if (segment.memsz > segment.filesz && memory_end > file_end) {
       // Linux elf_load(): writable whatever the segment says, executable if it says so.
       AddAnonymous({GuestAddr(file_end), GuestAddr(memory_end)},
-                   platform::kProtRead | platform::kProtWrite |
-                       (protection & platform::kProtExec),
+                   platform::kProtRead | platform::kProtWrite | (protection & platform::kProtExec),
                    false);
     }
   }

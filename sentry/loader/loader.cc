@@ -13,7 +13,7 @@ namespace caisson::loader {
 namespace {
 
 // Linux arch/x86 values: how many bits of what is random.
-constexpr int kMmapRandomBits = 28;          // Pages.
+constexpr int kMmapRandomBits = 28;              // Pages.
 constexpr uint64_t kStackRandomMask = 0x3fffff;  // Pages.
 constexpr uint64_t kBrkRandom = 32 << 20;
 constexpr uint64_t kMinStackGap = 128 << 20;
@@ -156,8 +156,9 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
     mmap_top = extent.start.value + bias;
   }
   if (!Contains(guest, extent, bias)) {
-    return elf.is_dyn() ? Errno::kENOMEM
-                        : extent.start < guest.start ? Errno::kEPERM : Errno::kENOMEM;
+    return elf.is_dyn()                 ? Errno::kENOMEM
+           : extent.start < guest.start ? Errno::kEPERM
+                                        : Errno::kENOMEM;
   }
   TRY(plan.Add(elf, bias));
   MainImage image = Describe(elf, bias);
@@ -175,7 +176,8 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
                       GuestAddr(part.end.value + interpreter_bias)};
       if (plan.Overlaps(there)) {
         // A fixed program sits where libraries go: below it.
-        interpreter_bias = TRY(BiasBelow(extent.start.value + bias, guest.start.value, part, align));
+        interpreter_bias =
+            TRY(BiasBelow(extent.start.value + bias, guest.start.value, part, align));
       }
     }
     if (!Contains(guest, part, interpreter_bias)) return Errno::kENOMEM;
@@ -211,11 +213,11 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
   auxv.push_back({abi::kAtHwcap2, args.hwcap2 & ~abi::kHwcap2FsGsBase});
   char random_bytes[16];
   Random::Fill(random_bytes, sizeof(random_bytes));
-  StackContents stack =
-      BuildStack(GuestAddr(place.stack_top), program.argv, args.envp, args.path, std::move(auxv),
-                 random_bytes, random.Next() % 8192);
+  StackContents stack = BuildStack(GuestAddr(place.stack_top), program.argv, args.envp, args.path,
+                                   std::move(auxv), random_bytes, random.Next() % 8192);
   uint64_t used = place.stack_top - PageRoundDown(stack.pointer.value);
-  uint64_t stack_size = std::max(used, std::min(used + kStackExtra, PageRoundDown(args.stack_limit)));
+  uint64_t stack_size =
+      std::max(used, std::min(used + kStackExtra, PageRoundDown(args.stack_limit)));
   AddrRange stack_range{GuestAddr(place.stack_top - stack_size), GuestAddr(place.stack_top)};
   if (plan.Overlaps(stack_range)) return Errno::kENOMEM;
   uint32_t stack_protection = platform::kProtRead | platform::kProtWrite;

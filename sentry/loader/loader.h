@@ -63,7 +63,8 @@ struct Program {
   WriteDenial denial;
 };
 
-// Follows #! lines, at most 5 deep. Errors: ENOEXEC, ELOOP, EACCES, ENOENT, E2BIG, and the opener's.
+// Follows #! lines, at most 5 deep. Errors: ENOEXEC, ELOOP, EACCES, ENOENT, E2BIG, and the
+// opener's.
 Result<Program> Resolve(vfs::CallContext& ctx, const LoadArgs& args);
 
 struct LoadedImage {

@@ -56,14 +56,15 @@ std::string MakeElf(uint16_t type, std::vector<Segment> segments, uint64_t entry
   std::vector<abi::Elf64ProgramHeader> headers;
   if (!interpreter.empty()) {
     memcpy(&out[0x800], interpreter.c_str(), interpreter.size() + 1);
-    headers.push_back({abi::kPtInterp, 4, 0x800, 0, 0, interpreter.size() + 1,
-                       interpreter.size() + 1, 1});
+    headers.push_back(
+        {abi::kPtInterp, 4, 0x800, 0, 0, interpreter.size() + 1, interpreter.size() + 1, 1});
   }
   for (const Segment& s : segments)
     headers.push_back({abi::kPtLoad, s.flags, s.offset, s.vaddr, s.vaddr, s.filesz, s.memsz, 4096});
   h.phnum = headers.size();
   memcpy(&out[0], &h, sizeof(h));
-  memcpy(&out[sizeof(h)], headers.data(), headers.size() * sizeof(headers[0]));
+  if (!headers.empty())
+    memcpy(&out[sizeof(h)], headers.data(), headers.size() * sizeof(headers[0]));
   return out;
 }
 
@@ -295,16 +296,23 @@ TEST_F(LoaderTest, HostProgramsLoadAndMutationsNeverBreakTheLoader) {
     if (original.empty()) continue;
     files_.clear();
     std::string interpreter = ReadHost("/lib64/ld-linux-x86-64.so.2");
-    if (!interpreter.empty())
-      files_["/lib64/ld-linux-x86-64.so.2"] = TestFile::Memory(interpreter);
+    if (!interpreter.empty()) files_["/lib64/ld-linux-x86-64.so.2"] = TestFile::Memory(interpreter);
     Use(original);
     EXPECT_TRUE(Load().ok()) << path;
     // Only what the loader looks at need be changed: headers.
     auto file = TestFile::Memory(original);
     args_.file = file;
-    static constexpr uint64_t kValues[] = {0, 1, 0xfff, 0x1000, 0x7fffffff, 0xffffffff,
-                                           0x7fffffffffff, uint64_t{1} << 44, uint64_t{1} << 63,
-                                           ~uint64_t{0}, ~uint64_t{0} - 0xfff};
+    static constexpr uint64_t kValues[] = {0,
+                                           1,
+                                           0xfff,
+                                           0x1000,
+                                           0x7fffffff,
+                                           0xffffffff,
+                                           0x7fffffffffff,
+                                           uint64_t{1} << 44,
+                                           uint64_t{1} << 63,
+                                           ~uint64_t{0},
+                                           ~uint64_t{0} - 0xfff};
     for (int i = 0; i < 1500; ++i) {
       std::string head = original.substr(0, 64 + 56 * 14);
       for (int n = 1 + random() % 3; n > 0; --n) {

@@ -35,8 +35,8 @@ Result<void> CheckArguments(const std::vector<std::string>& argv,
 
 StackContents BuildStack(GuestAddr top, const std::vector<std::string>& argv,
                          const std::vector<std::string>& envp, const std::string& path,
-                         std::vector<std::pair<uint64_t, uint64_t>> auxv,
-                         const char (&random)[16], uint64_t shift) {
+                         std::vector<std::pair<uint64_t, uint64_t>> auxv, const char (&random)[16],
+                         uint64_t shift) {
   StackContents out;
   // From the top down: a null pointer, the path, environment, arguments; then platform name,
   // random bytes; then, aligned, auxiliary vector, pointers, argc.

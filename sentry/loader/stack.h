@@ -30,8 +30,8 @@ struct StackContents {
 // put at its end. `shift`: bytes of random displacement below the strings.
 StackContents BuildStack(GuestAddr top, const std::vector<std::string>& argv,
                          const std::vector<std::string>& envp, const std::string& path,
-                         std::vector<std::pair<uint64_t, uint64_t>> auxv,
-                         const char (&random)[16], uint64_t shift);
+                         std::vector<std::pair<uint64_t, uint64_t>> auxv, const char (&random)[16],
+                         uint64_t shift);
 
 }  // namespace caisson::loader
 

@@ -14,13 +14,28 @@ namespace {
 
 bool IsKnown(int advice) {
   switch (advice) {
-    case abi::kMadvNormal: case abi::kMadvRandom: case abi::kMadvSequential:
-    case abi::kMadvWillneed: case abi::kMadvDontneed: case abi::kMadvFree: case abi::kMadvRemove:
-    case abi::kMadvDontfork: case abi::kMadvDofork: case abi::kMadvMergeable:
-    case abi::kMadvUnmergeable: case abi::kMadvHugepage: case abi::kMadvNohugepage:
-    case abi::kMadvDontdump: case abi::kMadvDodump: case abi::kMadvWipeonfork:
-    case abi::kMadvKeeponfork: case abi::kMadvCold: case abi::kMadvPageout:
-    case abi::kMadvPopulateRead: case abi::kMadvPopulateWrite: case abi::kMadvDontneedLocked:
+    case abi::kMadvNormal:
+    case abi::kMadvRandom:
+    case abi::kMadvSequential:
+    case abi::kMadvWillneed:
+    case abi::kMadvDontneed:
+    case abi::kMadvFree:
+    case abi::kMadvRemove:
+    case abi::kMadvDontfork:
+    case abi::kMadvDofork:
+    case abi::kMadvMergeable:
+    case abi::kMadvUnmergeable:
+    case abi::kMadvHugepage:
+    case abi::kMadvNohugepage:
+    case abi::kMadvDontdump:
+    case abi::kMadvDodump:
+    case abi::kMadvWipeonfork:
+    case abi::kMadvKeeponfork:
+    case abi::kMadvCold:
+    case abi::kMadvPageout:
+    case abi::kMadvPopulateRead:
+    case abi::kMadvPopulateWrite:
+    case abi::kMadvDontneedLocked:
     case abi::kMadvCollapse:
       return true;
     default:
@@ -37,17 +52,38 @@ struct FlagChange {
 
 bool ChangesFlags(int advice, FlagChange* change) {
   switch (advice) {
-    case abi::kMadvDontfork: *change = {kVmaDontFork, 0, false}; return true;
-    case abi::kMadvDofork: *change = {0, kVmaDontFork, false}; return true;
-    case abi::kMadvMergeable: *change = {kVmaMergeable, 0, false}; return true;
-    case abi::kMadvUnmergeable: *change = {0, kVmaMergeable, false}; return true;
-    case abi::kMadvHugepage: *change = {kVmaHugepage, kVmaNoHugepage, true}; return true;
-    case abi::kMadvNohugepage: *change = {kVmaNoHugepage, kVmaHugepage, true}; return true;
-    case abi::kMadvDontdump: *change = {kVmaDontDump, 0, false}; return true;
-    case abi::kMadvDodump: *change = {0, kVmaDontDump, false}; return true;
-    case abi::kMadvWipeonfork: *change = {kVmaWipeOnFork, 0, false}; return true;
-    case abi::kMadvKeeponfork: *change = {0, kVmaWipeOnFork, false}; return true;
-    default: return false;
+    case abi::kMadvDontfork:
+      *change = {kVmaDontFork, 0, false};
+      return true;
+    case abi::kMadvDofork:
+      *change = {0, kVmaDontFork, false};
+      return true;
+    case abi::kMadvMergeable:
+      *change = {kVmaMergeable, 0, false};
+      return true;
+    case abi::kMadvUnmergeable:
+      *change = {0, kVmaMergeable, false};
+      return true;
+    case abi::kMadvHugepage:
+      *change = {kVmaHugepage, kVmaNoHugepage, true};
+      return true;
+    case abi::kMadvNohugepage:
+      *change = {kVmaNoHugepage, kVmaHugepage, true};
+      return true;
+    case abi::kMadvDontdump:
+      *change = {kVmaDontDump, 0, false};
+      return true;
+    case abi::kMadvDodump:
+      *change = {0, kVmaDontDump, false};
+      return true;
+    case abi::kMadvWipeonfork:
+      *change = {kVmaWipeOnFork, 0, false};
+      return true;
+    case abi::kMadvKeeponfork:
+      *change = {0, kVmaWipeOnFork, false};
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -109,7 +145,8 @@ Result<void> MemoryManager::Madvise(GuestAddr addr, uint64_t length, int advice)
       error = check.error();
       return false;
     }
-    parts.push_back({GuestAddr(std::max(vma.start, addr.value)), GuestAddr(std::min(vma.end, end))});
+    parts.push_back(
+        {GuestAddr(std::max(vma.start, addr.value)), GuestAddr(std::min(vma.end, end))});
     at = vma.end;
     return true;
   });

@@ -66,9 +66,9 @@ MemoryManager::FaultSignal MemoryManager::HandleFault(const platform::Event& eve
     signal.repaired = impl_->GrowStackLocked(event.address);
     return signal;
   }
-  uint32_t needed = write ? abi::kProtWrite
-                          : execute ? abi::kProtExec
-                                    : abi::kProtRead | abi::kProtWrite | abi::kProtExec;
+  uint32_t needed = write     ? abi::kProtWrite
+                    : execute ? abi::kProtExec
+                              : abi::kProtRead | abi::kProtWrite | abi::kProtExec;
   if ((vma->protection & needed) == 0) {
     signal.code = abi::kSegvAccerr;
     return signal;

@@ -18,8 +18,9 @@ GapIndex::GapIndex(AddrRange all) {
   if (!all.empty()) Insert(all.start.value, all.end.value);
 }
 
-GapIndex::GapIndex(const GapIndex& other) : root_(Copy(other.root_.get())), seed_(other.seed_) {}
 GapIndex::~GapIndex() = default;
+
+void GapIndex::CopyFrom(const GapIndex& other) { root_ = Copy(other.root_.get()); }
 
 GapIndex::NodePtr GapIndex::Copy(const Node* n) {
   if (n == nullptr) return nullptr;
@@ -145,15 +146,14 @@ bool GapIndex::Visit(const Node* n, uint64_t length, AddrRange window,
   if (n == nullptr || n->longest < length) return false;
   bool left_matters = n->start > window.start.value;
   bool right_matters = n->end < window.end.value;
-  const Node* first = kDown ? (right_matters ? n->right.get() : nullptr)
-                            : (left_matters ? n->left.get() : nullptr);
-  const Node* last = kDown ? (left_matters ? n->left.get() : nullptr)
-                           : (right_matters ? n->right.get() : nullptr);
+  const Node* first =
+      kDown ? (right_matters ? n->right.get() : nullptr) : (left_matters ? n->left.get() : nullptr);
+  const Node* last =
+      kDown ? (left_matters ? n->left.get() : nullptr) : (right_matters ? n->right.get() : nullptr);
   if (Visit<kDown>(first, length, window, accept)) return true;
   uint64_t start = std::max(n->start, window.start.value);
   uint64_t end = std::min(n->end, window.end.value);
-  if (start < end && end - start >= length &&
-      accept(AddrRange{GuestAddr(start), GuestAddr(end)}))
+  if (start < end && end - start >= length && accept(AddrRange{GuestAddr(start), GuestAddr(end)}))
     return true;
   return Visit<kDown>(last, length, window, accept);
 }

@@ -17,9 +17,8 @@ class GapIndex {
  public:
   // At first all of `all` is free.
   explicit GapIndex(AddrRange all);
-  GapIndex(const GapIndex& other);
-  GapIndex& operator=(const GapIndex&) = delete;
   ~GapIndex();
+  void CopyFrom(const GapIndex& other);
 
   // Takes `range` out, whether all or part of it was free.
   void Occupy(AddrRange range);
@@ -29,7 +28,8 @@ class GapIndex {
 
   // Calls `accept` with the part inside `window` of each gap that has at least `length` bytes
   // there, from the highest (or lowest) on, until it returns true. Returns whether it did.
-  bool VisitDown(uint64_t length, AddrRange window, absl::FunctionRef<bool(AddrRange)> accept) const;
+  bool VisitDown(uint64_t length, AddrRange window,
+                 absl::FunctionRef<bool(AddrRange)> accept) const;
   bool VisitUp(uint64_t length, AddrRange window, absl::FunctionRef<bool(AddrRange)> accept) const;
 
  private:

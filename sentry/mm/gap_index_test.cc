@@ -38,7 +38,8 @@ TEST(GapIndexTest, AgreesWithABitmap) {
       gaps.Release(Range(a, end));
     }
     // The first fit from above and below, within a window.
-    uint64_t length = 1 + random() % 12, low = random() % kSize, high = low + random() % (kSize - low);
+    uint64_t length = 1 + random() % 12, low = random() % kSize,
+             high = low + random() % (kSize - low);
     auto fits = [&](uint64_t at) {
       if (at < low || at + length > high) return false;
       for (uint64_t i = at; i < at + length; ++i) {

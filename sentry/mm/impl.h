@@ -28,11 +28,11 @@ class MemoryManager::Impl {
   Result<void> ApplyOne(const platform::MapOp& op) { return space.Apply({&op, 1}); }
 
   // may_expand_vm(): room for `bytes` more. ENOMEM.
-  Result<void> CheckExpandLocked(const Limits& limits, uint64_t bytes, bool data)
-      const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Result<void> CheckExpandLocked(const Limits& limits, uint64_t bytes, bool data) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // mlock_future_check(): EAGAIN.
-  Result<void> CheckLockLocked(const Limits& limits, uint64_t bytes)
-      const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Result<void> CheckLockLocked(const Limits& limits, uint64_t bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Where a mapping of `length` bytes goes (get_unmapped_area()). ENOMEM, EINVAL, EPERM.
   Result<uint64_t> PlaceLocked(uint64_t hint, uint64_t length, uint32_t map_flags,
                                uint64_t align) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);

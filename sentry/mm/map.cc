@@ -17,11 +17,10 @@ constexpr AddrRange kWindow32{GuestAddr(0x40000000), GuestAddr(0x80000000)};
 
 // The legacy mmap flags, which MAP_SHARED accepts and MAP_SHARED_VALIDATE checks (Linux
 // LEGACY_MAP_MASK), and MAP_SYNC, which our files lack.
-constexpr uint32_t kKnownFlags = kMapTypeMask | kMapFixed | kMapAnonymous | kMap32Bit |
-                                 kMapGrowsdown | kMapDenywrite | 0x1000 /* EXECUTABLE */ |
-                                 kMapLocked | kMapNoreserve | kMapPopulate | kMapNonblock |
-                                 kMapStack | kMapHugetlb | kMapFixedNoreplace |
-                                 (abi::kMapHugeMask << abi::kMapHugeShift);
+constexpr uint32_t kKnownFlags =
+    kMapTypeMask | kMapFixed | kMapAnonymous | kMap32Bit | kMapGrowsdown | kMapDenywrite |
+    0x1000 /* EXECUTABLE */ | kMapLocked | kMapNoreserve | kMapPopulate | kMapNonblock | kMapStack |
+    kMapHugetlb | kMapFixedNoreplace | (abi::kMapHugeMask << abi::kMapHugeShift);
 
 bool OnNoexecMount(const vfs::FileDescription& file) {
   return file.path().mount && (file.path().mount->flags() & vfs::kMountNoexec) != 0;
@@ -250,7 +249,8 @@ Result<RefPtr<MappedObject>> MemoryManager::Detach(GuestAddr addr) {
   std::vector<AddrRange> ranges;
   const Vma* vma = impl_->tree.FindFrom(addr.value);
   while (vma != nullptr) {
-    if (vma->object && vma->start - addr.value == vma->offset && (!object || vma->object == object)) {
+    if (vma->object && vma->start - addr.value == vma->offset &&
+        (!object || vma->object == object)) {
       object = vma->object;
       ranges.push_back(vma->range());
     }

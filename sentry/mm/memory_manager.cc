@@ -60,27 +60,32 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   std::unique_ptr<platform::AddressSpace> space = TRY(space_->Fork());
   auto child = std::make_unique<Impl>(impl_->platform, *space, impl_->shared_memory);
   MutexLock child_lock(child->mu);
-  std::vector<AddrRange> dropped;
+  child->tree.CopyFrom(impl_->tree);
+  // The few VMAs that are not simply copied.
   std::vector<MapOp> ops;
+  std::vector<AddrRange> dropped, changed;
   absl::flat_hash_map<MappedObject*, RefPtr<MappedObject>> objects;
-  for (const auto& [start, parent] : impl_->tree.map()) {
-    if (parent.has(kVmaDontFork)) {
+  for (const auto& [start, vma] : impl_->tree.map()) {
+    if (vma.has(kVmaDontFork)) {
       MapOp op;
       op.kind = MapOp::Kind::kUnmap;
-      op.addr = GuestAddr(parent.start);
-      op.length = parent.length();
+      op.addr = GuestAddr(vma.start);
+      op.length = vma.length();
       ops.push_back(op);
+      dropped.push_back(vma.range());
       continue;
     }
-    Vma vma = parent;
-    vma.flags &= ~(kVmaLocked | kVmaLockOnFault);  // mlock(2): not inherited.
     if (vma.has(kVmaWipeOnFork)) ops.push_back(vma.MakeOp(vma.start, vma.end));
-    if (vma.object) {
-      RefPtr<MappedObject>& mapped = objects[vma.object.get()];
-      if (!mapped) mapped = vma.object->Fork();
-      vma.object = mapped;
-    }
-    child->tree.Insert(std::move(vma));
+    if (vma.object && !objects.contains(vma.object.get()))
+      objects[vma.object.get()] = vma.object->Fork();
+    if (vma.object || vma.has(kVmaLocked)) changed.push_back(vma.range());
+  }
+  for (const AddrRange& range : dropped) child->tree.Remove(range, &garbage);
+  for (const AddrRange& range : changed) {
+    child->tree.Update(range, [&](Vma& vma) {
+      vma.flags &= ~(kVmaLocked | kVmaLockOnFault);  // mlock(2): not inherited.
+      if (vma.object) vma.object = objects[vma.object.get()];
+    });
   }
   if (!ops.empty()) TRY(space->Apply(ops));
   child->mmap_base = impl_->mmap_base;
@@ -89,8 +94,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   child->layout = impl_->layout;
   child->stack_limit.store(impl_->stack_limit.load(std::memory_order_relaxed),
                            std::memory_order_relaxed);
-  child->dumpable.store(impl_->dumpable.load(std::memory_order_relaxed),
-                        std::memory_order_relaxed);
+  child->dumpable.store(impl_->dumpable.load(std::memory_order_relaxed), std::memory_order_relaxed);
   child->executable = impl_->executable;
   // Cannot fail: the parent's denial keeps writers out.
   if (impl_->executable_denies)
@@ -135,6 +139,25 @@ Result<void> MemoryManager::MapImage(vfs::CallContext& ctx,
   }
   TRY(space_->Apply(ops));
   for (Vma& vma : vmas) impl_->tree.Insert(std::move(vma));
+  return {};
+}
+
+Result<void> MemoryManager::SetAnonymousName(GuestAddr addr, uint64_t length,
+                                             const std::string& name) {
+  if (!addr.page_aligned()) return Errno::kEINVAL;
+  if (length != 0 && PageRoundUp(length) == 0) return Errno::kEINVAL;
+  std::optional<GuestAddr> end = addr.Plus(PageRoundUp(length));
+  if (!end) return Errno::kEINVAL;
+  if (*end == addr) return {};
+  const AddrRange range{addr, *end};
+  MutexLock lock(impl_->mu);
+  VmaTree& tree = impl_->tree;
+  if (tree.count() + tree.SplitsNeeded(range) > kMaxMapCount) return Errno::kENOMEM;
+  if (!tree.ForEach(range, [](const Vma& vma) { return !vma.file && vma.anonymous(); }))
+    return Errno::kEBADF;
+  bool covered = tree.Covers(range);
+  tree.Update(range, [&](Vma& vma) { vma.name = name.empty() ? "" : "[anon:" + name + "]"; });
+  if (!covered) return Errno::kENOMEM;
   return {};
 }
 

@@ -58,8 +58,7 @@ class SharedMemoryFactory {
                                                                   uint64_t length) = 0;
   // The same for a System V segment, which is shown as `name` ("/SYSV00000000 (deleted)").
   virtual Result<RefPtr<vfs::FileDescription>> NewSegment(vfs::CallContext& ctx,
-                                                          absl::string_view name,
-                                                          uint64_t length) {
+                                                          absl::string_view name, uint64_t length) {
     return NewSharedAnonymous(ctx, length);
   }
 };
@@ -76,12 +75,12 @@ class MappedObject : public RefCounted<MappedObject> {
 struct MmapArgs {
   GuestAddr addr;
   uint64_t length = 0;
-  uint32_t protection = 0;  // PROT_*, PROT_GROWSDOWN excluded.
-  uint32_t flags = 0;       // MAP_*.
+  uint32_t protection = 0;            // PROT_*, PROT_GROWSDOWN excluded.
+  uint32_t flags = 0;                 // MAP_*.
   RefPtr<vfs::FileDescription> file;  // Null if MAP_ANONYMOUS.
-  uint64_t offset = 0;      // Bytes.
-  std::string name;         // For /proc/PID/maps: "[stack]", "[vdso]"; else the file's.
-  bool special = false;     // Not merged, split, remapped or unmapped by the guest's mremap.
+  uint64_t offset = 0;                // Bytes.
+  std::string name;                   // For /proc/PID/maps: "[stack]", "[vdso]"; else the file's.
+  bool special = false;  // Not merged, split, remapped or unmapped by the guest's mremap.
   RefPtr<MappedObject> object;
   bool never_writable = false;  // mprotect(PROT_WRITE) is EACCES (shmat(SHM_RDONLY)).
 };
@@ -149,10 +148,10 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   // The system calls, arguments as the guest gave them (this checks them). Errors: theirs.
   Result<GuestAddr> Mmap(vfs::CallContext& ctx, const MmapArgs& args, const Limits& limits);
   Result<void> Munmap(GuestAddr addr, uint64_t length);
-  Result<void> Mprotect(GuestAddr addr, uint64_t length, uint32_t protection,
-                        const Limits& limits, bool read_implies_exec = false);
-  Result<GuestAddr> Mremap(GuestAddr addr, uint64_t old_length, uint64_t new_length,
-                           uint32_t flags, GuestAddr new_addr, const Limits& limits);
+  Result<void> Mprotect(GuestAddr addr, uint64_t length, uint32_t protection, const Limits& limits,
+                        bool read_implies_exec = false);
+  Result<GuestAddr> Mremap(GuestAddr addr, uint64_t old_length, uint64_t new_length, uint32_t flags,
+                           GuestAddr new_addr, const Limits& limits);
   Result<void> Madvise(GuestAddr addr, uint64_t length, int advice);
   // Returns the break after the call (brk(2)'s raw return: unchanged on failure).
   GuestAddr Brk(GuestAddr addr, const Limits& limits);
@@ -165,6 +164,10 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   Result<RefPtr<MappedObject>> Detach(GuestAddr addr);
   Result<void> MlockAll(int flags, const Limits& limits);
   Result<void> MunlockAll();
+
+  // prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME): the name was checked; empty for none. Errors: EINVAL,
+  // ENOMEM, EBADF for a range with file mappings.
+  Result<void> SetAnonymousName(GuestAddr addr, uint64_t length, const std::string& name);
 
   // Maps a program's segments into a new address space, in one platform request. Limits do not
   // apply. Errors: Map()'s; EINVAL for overlaps; ENOMEM.
@@ -238,7 +241,8 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   };
   std::vector<VmaInfo> Vmas() const;
   struct Totals {
-    uint64_t virtual_bytes = 0, peak_virtual = 0, data = 0, stack = 0, exec = 0, locked = 0, shared_virtual = 0;
+    uint64_t virtual_bytes = 0, peak_virtual = 0, data = 0, stack = 0, exec = 0, locked = 0,
+             shared_virtual = 0;
   };
   Totals totals() const;
 

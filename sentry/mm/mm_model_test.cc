@@ -88,8 +88,8 @@ TEST_P(ModelTest, AgreesWithAPageArray) {
         args.addr = At(page);
         args.length = n * kPageSize;
         args.protection = protection;
-        args.flags = kMapAnonymous | kMapPrivate |
-                     (random() % 2 == 0 ? kMapFixed : kMapFixedNoreplace);
+        args.flags =
+            kMapAnonymous | kMapPrivate | (random() % 2 == 0 ? kMapFixed : kMapFixedNoreplace);
         bool free = Free(page, n);
         Result<GuestAddr> got = mm_->Mmap(ctx_, args, limits);
         ASSERT_EQ(got.ok(), free || (args.flags & kMapFixed) != 0) << step;

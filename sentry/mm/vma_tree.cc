@@ -22,6 +22,14 @@ platform::MapOp Vma::MakeOp(uint64_t from, uint64_t to) const {
   return op;
 }
 
+void VmaTree::CopyFrom(const VmaTree& other) {
+  CHECK(map_.empty() && range_ == other.range_);
+  map_ = other.map_;
+  gaps_.CopyFrom(other.gaps_);
+  totals_ = other.totals_;
+  totals_.peak_virtual = totals_.virtual_bytes;
+}
+
 const Vma* VmaTree::Find(uint64_t address) const {
   const Vma* vma = FindFrom(address);
   return vma != nullptr && vma->start <= address ? vma : nullptr;

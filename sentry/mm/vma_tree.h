@@ -17,8 +17,8 @@
 
 namespace caisson::mm {
 
-inline constexpr uint32_t kVmaShared = 1 << 0;     // VM_MAYSHARE.
-inline constexpr uint32_t kVmaMayWrite = 1 << 1;   // Else mprotect(PROT_WRITE) is EACCES.
+inline constexpr uint32_t kVmaShared = 1 << 0;    // VM_MAYSHARE.
+inline constexpr uint32_t kVmaMayWrite = 1 << 1;  // Else mprotect(PROT_WRITE) is EACCES.
 inline constexpr uint32_t kVmaMayExec = 1 << 2;
 inline constexpr uint32_t kVmaGrowsDown = 1 << 3;
 inline constexpr uint32_t kVmaLocked = 1 << 4;
@@ -81,7 +81,8 @@ class VmaTree {
   using Garbage = std::vector<Vma>;
 
   explicit VmaTree(AddrRange range) : range_(range), gaps_(range) {}
-  VmaTree(const VmaTree&) = default;
+  // Makes this tree, which is empty, a copy (fork).
+  void CopyFrom(const VmaTree& other);
 
   AddrRange range() const { return range_; }
   const Map& map() const { return map_; }

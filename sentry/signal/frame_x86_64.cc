@@ -93,6 +93,8 @@ Result<void> PushFrame(mm::GuestMemory& memory, const platform::Platform& platfo
   TRY(memory.CopyOut(GuestAddr(fp_address), fp));
   TRY(memory.CopyOut(GuestAddr(sp), {reinterpret_cast<const char*>(&frame), sizeof(frame)}));
 
+  // A handler starts with the state of a new program (Linux fpu__clear_user_states()).
+  context.ResetFpState();
   if (alt_enabled && (alt.flags & kSsAutodisarm) != 0) alt = AltStack{.sp = 0, .flags = kSsDisable};
   regs.rsp = sp;
   regs.rip = action.handler;

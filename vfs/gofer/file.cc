@@ -56,10 +56,11 @@ ssize_t HostWrite(int fd, const char* from, size_t n, uint64_t offset, uint32_t 
 
 }  // namespace
 
-GoferFile::GoferFile(const OpenArgs& args, GoferInode& inode, RefPtr<GoferHostFile> file)
+GoferFile::GoferFile(const OpenArgs& args, GoferInode& inode, RefPtr<GoferHostFile> file,
+                     uint64_t epoch)
     : SeekableFile(FileKind::kRegular, args.path, RefPtr<Inode>(&inode), args.flags),
       file_(std::move(file)),
-      mapped_epoch_(inode.file_epoch()) {
+      mapped_epoch_(epoch) {
   inode.Pin();
 }
 

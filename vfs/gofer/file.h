@@ -11,7 +11,8 @@ namespace caisson::vfs {
 
 class GoferFile final : public SeekableFile {
  public:
-  GoferFile(const OpenArgs& args, GoferInode& inode, RefPtr<GoferHostFile> file);
+  // `epoch` is the inode's file_epoch() from before `file` was asked for.
+  GoferFile(const OpenArgs& args, GoferInode& inode, RefPtr<GoferHostFile> file, uint64_t epoch);
   ~GoferFile() override;
 
   Result<size_t> PRead(CallContext& ctx, IoBuffer& to, uint64_t offset, uint32_t rwf) override;

@@ -76,7 +76,9 @@ Result<RefPtr<GoferHostFile>> GoferInode::WriteFile() {
   DropReadFile();
   file = MakeRef<GoferHostFile>(this, std::move(fd));
   MutexLock lock(file_mu_);
-  // Another open may have come first; then both are used, each by its own descriptions.
+  // Another open may have come first.
+  if (write_file_ != nullptr && write_file_->TryIncRef())
+    return RefPtr<GoferHostFile>::Adopt(write_file_);
   write_file_ = file.get();
   return file;
 }
@@ -124,6 +126,7 @@ Result<RefPtr<FileDescription>> GoferInode::Open(CallContext& ctx, const OpenArg
   if (!is_regular()) return Errno::kENXIO;
   const uint32_t mode = args.flags & kOpenAccessMode;
   RefPtr<GoferHostFile> file;
+  const uint64_t epoch = file_epoch();
   if (mode == kOpenReadOnly) {
     file = TRY(ReadFile());
     // What Create() left for the first open is not wanted.
@@ -133,7 +136,7 @@ Result<RefPtr<FileDescription>> GoferInode::Open(CallContext& ctx, const OpenArg
   } else {
     file = TRY(WriteFile());
   }
-  auto description = MakeRef<GoferFile>(args, *this, std::move(file));
+  auto description = MakeRef<GoferFile>(args, *this, std::move(file), epoch);
   if ((args.flags & kOpenDirect) != 0) TRY(description->SetStatusFlags(ctx, args.flags));
   return RefPtr<FileDescription>(std::move(description));
 }

@@ -53,8 +53,7 @@ class TestFile final : public vfs::FileDescription {
   TestFile(int host_fd, uint32_t flags);
   // A memfd with that content.
   static RefPtr<TestFile> Memory(absl::string_view content, uint32_t flags = vfs::kOpenReadWrite);
-  Result<size_t> PRead(vfs::CallContext& ctx, IoBuffer& to, uint64_t offset,
-                       uint32_t rwf) override;
+  Result<size_t> PRead(vfs::CallContext& ctx, IoBuffer& to, uint64_t offset, uint32_t rwf) override;
   Result<vfs::HostMapping> Map(vfs::CallContext& ctx, uint64_t offset, uint64_t length, bool shared,
                                bool write) override;
   Result<void> Sync(vfs::CallContext&, bool) override {
