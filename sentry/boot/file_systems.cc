@@ -1,5 +1,6 @@
 #include "sentry/boot/file_systems.h"
 
+#include "sentry/procfs/register.h"
 #include "vfs/dev/devtmpfs.h"
 #include "vfs/dev/memory_devices.h"
 #include "vfs/tmpfs/filesystem.h"
@@ -28,6 +29,7 @@ void RegisterFileSystems(kernel::Kernel& kernel) {
                     return RefPtr<vfs::FileSystem>(MakeRef<vfs::tty::DevptsFileSystem>(kernel.job_control(), parsed));
                   },
                   .in_user_namespace = true});
+  procfs::RegisterProcAndSys(kernel);
   vfs::dev::RegisterMemoryDevices(kernel.devices(), kernel.anonymous_files());
   constexpr uint32_t kTtyMajor = 5;
   kernel.devices().Register(vfs::DeviceRegistry::Type::kChar, kTtyMajor, 0, 1, "/dev/tty",

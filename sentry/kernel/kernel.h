@@ -14,6 +14,7 @@
 #include "sentry/futex/futex.h"
 #include "sentry/kernel/filesystems.h"
 #include "sentry/kernel/job_control.h"
+#include "sentry/kernel/namespace_file.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/thread_group.h"
@@ -62,6 +63,7 @@ class Kernel {
   KernelJobControl& job_control() { return job_control_; }
   vfs::DeviceRegistry& devices() { return devices_; }
   vfs::PipeFactory& pipes() { return pipes_; }
+  const NamespaceFiles& namespace_files() const { return namespace_files_; }
   mm::SharedMemoryFactory& shared_memory() { return shared_memory_; }
   vfs::tmpfs::AnonymousFiles& anonymous_files() { return anonymous_files_; }
   int64_t boot_time() const { return boot_time_; }            // CLOCK_BOOTTIME at start, ns.
@@ -170,12 +172,16 @@ class Kernel {
   KernelJobControl job_control_{*this};
   vfs::DeviceRegistry devices_;
   vfs::PipeFactory pipes_;
+  const NamespaceFiles namespace_files_;
   vfs::tmpfs::AnonymousFiles anonymous_files_;
   class SharedMemory final : public mm::SharedMemoryFactory {
    public:
     explicit SharedMemory(vfs::tmpfs::AnonymousFiles& files) : files_(files) {}
     Result<RefPtr<vfs::FileDescription>> NewSharedAnonymous(vfs::CallContext& ctx, uint64_t length) override {
       return files_.NewSharedAnonymous(ctx, length);
+    }
+    Result<RefPtr<vfs::FileDescription>> NewSegment(vfs::CallContext& ctx, absl::string_view name, uint64_t length) override {
+      return files_.NewFile(ctx, name, length, 0600, 0);
     }
 
    private:

@@ -197,6 +197,12 @@ signal::Set Task::PendingSignals() const {
   return pending_.pending() | group_->shared_pending.pending();
 }
 
+signal::Set Task::PendingThreadSignals(uint64_t* queued) const {
+  MutexLock lock(group_->signal_mu);
+  *queued = pending_.size();
+  return pending_.pending();
+}
+
 void Task::DropPending(signal::Set signals) {
   MutexLock lock(group_->signal_mu);
   group_->shared_pending.Remove(signals);

@@ -210,6 +210,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   // Takes a pending signal of `wanted` (sigtimedwait, signalfd). False: none.
   bool TakeSignal(signal::Set wanted, signal::Info* out);
   signal::Set PendingSignals() const;
+  // Of this thread only, and how many are queued (SigPnd and SigQ of /proc/PID/status).
+  signal::Set PendingThreadSignals(uint64_t* queued) const;
   // Forgets pending signals of the thread and its group (a disposition that ignores them).
   void DropPending(signal::Set signals);
   bool HasInterrupt() const { return interrupt_.load(std::memory_order_acquire); }

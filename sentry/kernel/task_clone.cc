@@ -113,6 +113,10 @@ SyscallResult Task::Clone(const CloneArgs& args) {
     if ((flags & kCloneClearSighand) != 0) actions->ResetHandlers();
     group = MakeRef<ThreadGroup>(kernel_, pid, std::move(actions), group_->limits());
     group->exit_signal = args.exit_signal;
+    group->oom_score_adj = group_->oom_score_adj.load(std::memory_order_relaxed);
+    group->oom_score_adj_min = group_->oom_score_adj_min.load(std::memory_order_relaxed);
+    group->coredump_filter = group_->coredump_filter.load(std::memory_order_relaxed);
+    group->login_uid = group_->login_uid.load(std::memory_order_relaxed);
   }
 
   platform::Registers regs = regs_;

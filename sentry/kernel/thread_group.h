@@ -2,6 +2,7 @@
 #ifndef CAISSON_SENTRY_KERNEL_THREAD_GROUP_H_
 #define CAISSON_SENTRY_KERNEL_THREAD_GROUP_H_
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -56,6 +57,11 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   const Rlimits& limits() const { return limits_; }
   ProcessTimers& timers() { return *timers_; }
   int64_t start_time() const { return start_time_; }  // CLOCK_BOOTTIME, ns.
+  // /proc/PID/oom_score_adj and coredump_filter, inherited by fork(2); loginuid.
+  std::atomic<int> oom_score_adj{0};            // Relaxed.
+  std::atomic<int> oom_score_adj_min{0};        // What an unprivileged task may go down to. Relaxed.
+  std::atomic<uint32_t> coredump_filter{0x33};  // Relaxed.
+  std::atomic<uint32_t> login_uid{~0u};         // Kernel id, unset. Relaxed.
 
   // --- Tasks lock. ---
   Task* leader = nullptr;             // Kept (as a zombie) until the group is reaped.

@@ -1,0 +1,16 @@
+// Makes procfs and sysfs known to a kernel.
+#ifndef CAISSON_SENTRY_PROCFS_REGISTER_H_
+#define CAISSON_SENTRY_PROCFS_REGISTER_H_
+
+#include "sentry/kernel/kernel.h"
+
+namespace caisson::procfs {
+
+// Registers the file system types "proc" and "sysfs". Once, at boot, before the first mount. Each
+// mount of proc shows the pid namespace of who mounts it (the kernel: the root's).
+// mount(2) options: of proc(5) only hidepid=0. Errors: EINVAL for others.
+void RegisterProcAndSys(kernel::Kernel& kernel);
+
+}  // namespace caisson::procfs
+
+#endif  // CAISSON_SENTRY_PROCFS_REGISTER_H_

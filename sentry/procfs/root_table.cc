@@ -1,0 +1,70 @@
+// The rows of /proc.
+#include "sentry/procfs/root_files.h"
+#include "sentry/procfs/task_files.h"
+
+namespace caisson::procfs {
+namespace {
+
+constexpr char kCgroups[] =
+    "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpuset\t0\t1\t1\ncpu\t0\t1\t1\n"
+    "cpuacct\t0\t1\t1\nblkio\t0\t1\t1\nmemory\t0\t1\t1\ndevices\t0\t1\t1\nfreezer\t0\t1\t1\n"
+    "pids\t0\t1\t1\n";
+constexpr char kExecdomains[] = "0-0\tLinux           \t[kernel]\n";
+constexpr char kMarker[] = "1\n";
+constexpr char kNothing[] = "";
+constexpr char kSwaps[] = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+constexpr char kMountsTarget[] = "self/mounts";
+constexpr char kNetTarget[] = "self/net";
+constexpr char kSysvMsg[] =
+    "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      "
+    "stime      rtime      ctime\n";
+constexpr char kSysvSem[] =
+    "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
+constexpr char kSysvShm[] =
+    "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid "
+    "     atime      dtime      ctime                   rss                  swap\n";
+
+constexpr Entry kSysvEntries[] = {File<Constant<kSysvMsg>>("msg"), File<Constant<kSysvSem>>("sem"),
+                                  File<Constant<kSysvShm>>("shm")};
+constexpr Directory kSysvDirectory{.entries = kSysvEntries, .cached = true};
+
+constexpr Entry kEntries[] = {
+    File<ReadBuddyinfo>("buddyinfo"),
+    File<Constant<kCgroups>>("cgroups"),
+    File<Constant<kNothing>>("consoles"),
+    File<ReadCpuinfo>("cpuinfo"),
+    File<ReadDevices>("devices"),
+    File<Constant<kNothing>>("diskstats"),
+    File<Constant<kExecdomains>>("execdomains"),
+    File<ReadFilesystems>("filesystems"),
+    File<ReadInterrupts>("interrupts"),
+    File<Constant<kMarker>>("kernel_is_caisson"),
+    SpecialFile<OpenKmsg>("kmsg", 0400),
+    File<ReadLoadavg>("loadavg"),
+    File<Constant<kNothing>>("locks"),
+    File<ReadMeminfo>("meminfo"),
+    File<Constant<kNothing>>("misc"),
+    File<Constant<kNothing>>("modules"),
+    Link<Constant<kMountsTarget>>("mounts"),
+    Link<Constant<kNetTarget>>("net"),
+    File<Constant<kNothing>>("partitions"),
+    Link<SelfLink>("self"),
+    File<ReadKernelStat>("stat"),
+    File<Constant<kSwaps>>("swaps"),
+    Dir("sys", kSysctlDirectory),
+    Dir("sysvipc", kSysvDirectory),
+    Link<ThreadSelfLink>("thread-self"),
+    File<ReadUptime>("uptime"),
+    File<ReadVersion>("version"),
+    File<ReadVmstat>("vmstat"),
+    File<ReadZoneinfo>("zoneinfo"),
+};
+constexpr Directory kRootDirectory{.entries = kEntries,
+                                   .lookup = Adapt<LookupProcess>::Call,
+                                   .list = Adapt<ListProcesses>::Call};
+
+}  // namespace
+
+constinit const Entry kProcRoot = Dir("", kRootDirectory);
+
+}  // namespace caisson::procfs
