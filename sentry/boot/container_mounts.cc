@@ -59,6 +59,8 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewGofer(const Mount& mount) {
   vfs::GoferOptions options;
   options.watcher = &watcher_;
   options.mount_options = "";
+  // Bind mounts are shared with the host and with other containers; the root is not.
+  options.host_locks = mount.destination() != "/";
   auto fs = vfs::GoferFileSystem::Mount(std::move(sockets_[mount.gofer_index()]), options);
   if (!fs.ok()) return Failed("mount", mount.destination(), fs.error());
   return std::move(*fs);
