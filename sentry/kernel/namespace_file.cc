@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "netstack/sockets.h"
+#include "sentry/ipc/namespace.h"
 #include "sentry/kernel/kernel.h"
 #include "vfs/operations.h"
 

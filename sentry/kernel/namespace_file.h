@@ -18,7 +18,7 @@ struct NamespaceRef {
   uint64_t type = 0;  // CLONE_NEW*.
   RefPtr<vfs::MountNamespace> mount;
   RefPtr<UtsNamespace> uts;
-  RefPtr<IpcNamespace> ipc;
+  RefPtr<ipc::IpcNamespace> ipc;
   RefPtr<netstack::NetNamespace> net;
   RefPtr<PidNamespace> pid;
   RefPtr<auth::UserNamespace> user;
