@@ -53,8 +53,6 @@ constexpr FilterRule kRules[] = {
     {SYS_setxattr, {}, "the same"},
     {SYS_listxattr, {}, "the same"},
     {SYS_removexattr, {}, "the same"},
-    {SYS_fcntl, {Equals(1, F_OFD_SETLK)}, "guest locks, mirrored"},
-    {SYS_fcntl, {Equals(1, F_OFD_GETLK)}, "guest locks, mirrored"},
 
     // Watches, whose queue the sentry reads.
     {SYS_inotify_init1, {}, "the queue"},

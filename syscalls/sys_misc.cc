@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sentry/kernel/container.h"
+#include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/version.h"
 #include "syscalls/handlers.h"
 #include "vfs/operations.h"
@@ -105,6 +106,7 @@ Result<void> SetLimit(Task& task, kernel::ThreadGroup& target, int resource, ker
   kernel::Rlimit old = target.limits().Get(resource);
   if (value.hard > old.hard && !task.creds().HasCapability(Capability::kSysResource)) return Errno::kEPERM;
   target.limits().Set(resource, value);
+  if (resource == kernel::kRlimitCpu) target.timers().WatchCpuLimit();
   return {};
 }
 

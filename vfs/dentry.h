@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "vfs/inode.h"
+#include "vfs/name_hash.h"
 
 namespace caisson::vfs {
 
@@ -80,7 +81,7 @@ class Dentry : public RefCounted<Dentry> {
   std::string name_ ABSL_GUARDED_BY(mu_);
   const RefPtr<Inode> inode_;
   std::atomic<uint64_t> generation_;  // The parent's LookupGeneration() when looked up. Relaxed.
-  absl::flat_hash_map<std::string, Dentry*> children_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, Dentry*, NameHash, NameEqual> children_ ABSL_GUARDED_BY(mu_);
   std::atomic<bool> deleted_{false};
   std::atomic<uint32_t> mounts_here_{0};
   std::atomic<bool> recently_used_{false};  // For the DentryCache. Relaxed.

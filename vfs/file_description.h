@@ -216,6 +216,8 @@ class SeekableFile : public FileDescription {
   Result<size_t> Write(CallContext& ctx, IoBuffer& from, uint32_t rwf) override;
   Result<int64_t> Seek(CallContext& ctx, int64_t offset, int whence) override;
   Result<size_t> PAppend(CallContext& ctx, IoBuffer& from, uint32_t rwf) override;
+  // FIONREAD of regular files: the bytes from the position to the end.
+  Result<int64_t> Ioctl(CallContext& ctx, uint32_t request, uint64_t arg) override;
 
  protected:
   // Writes at the end, atomically with other appends, and returns the bytes; *end is the position

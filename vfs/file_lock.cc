@@ -9,6 +9,8 @@ namespace caisson::vfs {
 namespace {
 
 constexpr size_t kMaxLocks = 1 << 20;  // Of one inode: bounds memory. ENOLCK.
+// The host tells nobody when a lock of its processes goes: who waits for one looks this often (ns).
+constexpr int64_t kHostPoll = 25'000'000;
 
 bool Overlap(const LockRange& a, const LockRange& b) {
   return a.start <= b.end && b.start <= a.end;
@@ -117,27 +119,70 @@ void FileLocks::ForgetWaitersLocked() {
   waiters_.clear();
 }
 
+Result<void> FileLocks::HostSetLocked(const RecordLock& lock) {
+  if (host_ == nullptr || lock.type == LockType::kUnlock) return {};
+  return host_->Set(lock.type, lock.range);
+}
+
+// Where others of the sandbox have a lock still, it is a shared one like ours was.
+void FileLocks::HostUnlockLocked(LockRange range) {
+  if (host_ == nullptr) return;
+  int64_t start = range.start;
+  for (const RecordLock& r : records_) {  // By start.
+    if (r.range.end < start) continue;
+    if (r.range.start > range.end) break;
+    if (r.range.start > start) (void)host_->Set(LockType::kUnlock, {start, r.range.start - 1}).ok();
+    if (r.range.end >= range.end) return;
+    start = r.range.end + 1;
+  }
+  (void)host_->Set(LockType::kUnlock, {start, range.end}).ok();
+}
+
+LockType FileLocks::StrongestFlockLocked() const {
+  LockType strongest = LockType::kUnlock;
+  for (const RecordLock& f : flocks_) {
+    if (f.type == LockType::kWrite) return LockType::kWrite;
+    strongest = LockType::kRead;
+  }
+  return strongest;
+}
+
+void FileLocks::HostIdleLocked() {
+  if (host_ != nullptr && records_.empty() && flocks_.empty()) host_->Idle();
+}
+
 Result<void> FileLocks::SetRecord(CallContext& ctx, const RecordLock& lock, bool wait) {
   ContextWaiter waiter(ctx);
   if (wait) released_.Add(waiter, kAllEvents);
   Result<void> result;
   for (;;) {
+    int64_t deadline = time::kNever;
+    if (host_ != nullptr && lock.type != LockType::kUnlock) {
+      result = host_->Prepare();
+      if (!result.ok()) break;
+    }
     {
       MutexLock hold(mu_);
       const RecordLock* conflict = ConflictLocked(lock);
       if (conflict == nullptr) {
         if (records_.size() >= kMaxLocks && lock.type != LockType::kUnlock) {
           result = Errno::kENOLCK;
-        } else {
-          ApplyLocked(lock);
-          ForgetWaitersLocked();  // It may have shrunk or weakened what it replaced.
-          result = {};
+          break;
         }
-        break;
+        result = HostSetLocked(lock);
+        if (result.ok()) {
+          ApplyLocked(lock);
+          if (lock.type == LockType::kUnlock) HostUnlockLocked(lock.range);
+          HostIdleLocked();
+          ForgetWaitersLocked();  // It may have shrunk or weakened what it replaced.
+        }
+        if (!result.ok() && result.error() == Errno::kESTALE) continue;
+        if (result.ok() || result.error() != Errno::kEAGAIN) break;
+        deadline = time::MonotonicNow() + kHostPoll;
       }
       result = Errno::kEAGAIN;
       if (!wait) break;
-      if (!lock.ofd && !conflict->ofd) {
+      if (conflict != nullptr && !lock.ofd && !conflict->ofd) {
         if (!Graph().Add(lock.owner, conflict->owner)) {
           result = Errno::kEDEADLK;
           break;
@@ -145,8 +190,8 @@ Result<void> FileLocks::SetRecord(CallContext& ctx, const RecordLock& lock, bool
         waiters_.push_back({lock.owner, conflict->owner});
       }
     }
-    Result<void> slept = ctx.Block(time::kNever);
-    if (!slept.ok()) {
+    Result<void> slept = ctx.Block(deadline);
+    if (!slept.ok() && !(slept.error() == Errno::kETIMEDOUT && deadline != time::kNever)) {
       // An edge of ours that nobody forgot yet goes now.
       MutexLock hold(mu_);
       auto it = std::find_if(waiters_.begin(), waiters_.end(),
@@ -171,10 +216,16 @@ Result<void> FileLocks::SetRecord(CallContext& ctx, const RecordLock& lock, bool
   return result;
 }
 
-std::optional<RecordLock> FileLocks::TestRecord(const RecordLock& lock) const {
+std::optional<RecordLock> FileLocks::TestRecord(const RecordLock& lock) {
+  const bool ask_host = host_ != nullptr && host_->Prepare().ok();
   MutexLock hold(mu_);
   const RecordLock* conflict = ConflictLocked(lock);
-  if (conflict == nullptr) return std::nullopt;
+  if (conflict == nullptr) {
+    std::optional<RecordLock> there;
+    if (ask_host) there = host_->Test(lock.type, lock.range);
+    HostIdleLocked();
+    return there;
+  }
   RecordLock found = *conflict;
   if (found.ofd) found.tgid = -1;
   return found;
@@ -183,10 +234,13 @@ std::optional<RecordLock> FileLocks::TestRecord(const RecordLock& lock) const {
 void FileLocks::ReleaseRecords(const void* owner) {
   {
     MutexLock hold(mu_);
-    auto end = std::remove_if(records_.begin(), records_.end(),
-                              [&](const RecordLock& r) { return r.owner == owner; });
+    auto end = std::stable_partition(records_.begin(), records_.end(),
+                                     [&](const RecordLock& r) { return r.owner != owner; });
     if (end == records_.end()) return;
+    const std::vector<RecordLock> released(end, records_.end());
     records_.erase(end, records_.end());
+    for (const RecordLock& r : released) HostUnlockLocked(r.range);
+    HostIdleLocked();
     ForgetWaitersLocked();
   }
   released_.Notify(kEventIn);
@@ -200,19 +254,30 @@ Result<void> FileLocks::TrySetFlockLocked(LockType type, const void* owner, int3
     if (mine->type == type) return {};
     flocks_.erase(mine);
   }
-  if (type == LockType::kUnlock) return {};
+  if (type == LockType::kUnlock) {
+    if (host_ != nullptr) (void)host_->SetFlock(StrongestFlockLocked()).ok();
+    HostIdleLocked();
+    return {};
+  }
   RecordLock lock{type, {}, owner, false, tgid};
   for (const RecordLock& f : flocks_)
     if (Conflict(f, lock)) return Errno::kEAGAIN;
   if (flocks_.size() >= kMaxLocks) return Errno::kENOLCK;
   flocks_.push_back(lock);
-  return {};
+  if (host_ == nullptr) return {};
+  Result<void> set = host_->SetFlock(StrongestFlockLocked());
+  if (!set.ok()) {
+    flocks_.pop_back();
+    (void)host_->SetFlock(StrongestFlockLocked()).ok();
+  }
+  return set;
 }
 
 Result<void> FileLocks::SetFlock(CallContext& ctx, LockType type, const void* owner, bool wait,
                                  int32_t tgid) {
-  auto attempt = [&]() -> Result<void> {
+  auto try_once = [&]() -> Result<void> {
     Result<void> set;
+    if (host_ != nullptr && type != LockType::kUnlock) TRY(host_->Prepare());
     bool changed = false;
     {
       MutexLock hold(mu_);
@@ -225,8 +290,19 @@ Result<void> FileLocks::SetFlock(CallContext& ctx, LockType type, const void* ow
     if (changed) released_.Notify(kEventIn);
     return set;
   };
+  auto attempt = [&]() -> Result<void> {
+    for (;;) {
+      Result<void> set = try_once();
+      if (set.ok() || set.error() != Errno::kESTALE) return set;
+    }
+  };
   if (!wait) return attempt();
-  return WaitUntil(ctx, released_, kAllEvents, time::kNever, attempt);
+  if (host_ == nullptr) return WaitUntil(ctx, released_, kAllEvents, time::kNever, attempt);
+  for (;;) {
+    const int64_t deadline = time::MonotonicNow() + kHostPoll;
+    Result<void> set = WaitUntil(ctx, released_, kAllEvents, deadline, attempt);
+    if (set.ok() || set.error() != Errno::kETIMEDOUT) return set;
+  }
 }
 
 void FileLocks::ReleaseFlock(const void* owner) {
@@ -236,6 +312,8 @@ void FileLocks::ReleaseFlock(const void* owner) {
                               [&](const RecordLock& f) { return f.owner == owner; });
     if (end == flocks_.end()) return;
     flocks_.erase(end, flocks_.end());
+    if (host_ != nullptr) (void)host_->SetFlock(StrongestFlockLocked()).ok();
+    HostIdleLocked();
   }
   released_.Notify(kEventIn);
 }

@@ -84,11 +84,13 @@ void Inode::RemoveWriter() {
   --write_count_;
 }
 
+std::unique_ptr<HostLocks> Inode::MakeHostLocks() { return nullptr; }
+
 FileLocks& Inode::locks() {
   if (FileLocks* made = locks_ptr_.load(std::memory_order_acquire)) return *made;
   MutexLock lock(mu_);
   if (locks_ == nullptr) {
-    locks_ = std::make_unique<FileLocks>();
+    locks_ = std::make_unique<FileLocks>(MakeHostLocks());
     locks_ptr_.store(locks_.get(), std::memory_order_release);
   }
   return *locks_;

@@ -19,6 +19,7 @@ namespace caisson::vfs {
 
 class DentryCache;
 class FileLocks;
+class HostLocks;
 class InodeWatches;
 
 // One mounted instance of a file system (a superblock).
@@ -195,6 +196,8 @@ class Inode : public RefCounted<Inode> {
 
   // Locks (flock, POSIX, OFD) and inotify watches, made when first asked for.
   FileLocks& locks();
+  // Called once, when locks() is first asked for. Null: nobody outside shares the file.
+  virtual std::unique_ptr<HostLocks> MakeHostLocks();
   FileLocks* locks_if_any() { return locks_ptr_.load(std::memory_order_acquire); }
   InodeWatches& watches();
   InodeWatches* watches_if_any() { return watches_ptr_.load(std::memory_order_acquire); }

@@ -67,6 +67,7 @@ void Created(LockedName& at, RefPtr<Inode> inode, RefPtr<Dentry>* out = nullptr)
 
 // After a name of `inode` went: IN_ATTRIB for the link count, and IN_DELETE_SELF if it was the last.
 void NameGone(CallContext& ctx, Inode& inode) {
+  if (!inode.fs().ever_watched()) return;
   Result<Attributes> attr = inode.GetAttributes(ctx);
   const bool last = inode.is_directory() || !attr.ok() || attr->nlink == 0;
   if (last) inode.set_unlinked(true);

@@ -73,6 +73,17 @@ TEST_F(OperationsTest, AccessModeIsEnforced) {
   EXPECT_ERRNO(ctx_.Read(*dir, 1), kEISDIR);
 }
 
+TEST_F(OperationsTest, BytesLeftToRead) {
+  ASSERT_OK(ctx_.WriteFile("/f", "0123456789"));
+  RefPtr<FileDescription> f = *ctx_.Open("/f");
+  ASSERT_OK(ctx_.Read(*f, 4));
+  int32_t left = 0;
+  ASSERT_OK(f->Ioctl(ctx_, 0x541B, reinterpret_cast<uint64_t>(&left)));
+  EXPECT_EQ(left, 6);
+  EXPECT_ERRNO(f->Ioctl(ctx_, 0x541B, 0), kEFAULT);
+  EXPECT_ERRNO(f->Ioctl(ctx_, 0x5401, 0), kENOTTY);
+}
+
 TEST_F(OperationsTest, ExecutionDeniesWritingAndBack) {
   ASSERT_OK(ctx_.WriteFile("/x", "#!", 0755));
   {

@@ -26,12 +26,11 @@ Result<void> PathWalker::Start(const StartAt& start, absl::string_view path) {
   }
   if (path[0] == '/' && !options_.in_root) {
     if (options_.beneath) return Errno::kEXDEV;
-    root_ = ctx_.root();
-    current_ = root_;
+    current_ = ctx_.root();  // root_ is asked for when it is needed.
     return {};
   }
   if (!start) return Errno::kENOTDIR;
-  root_ = scoped ? start : ctx_.root();
+  if (scoped) root_ = start;
   current_ = start;
   return {};
 }

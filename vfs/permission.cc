@@ -6,12 +6,16 @@ namespace {
 using auth::Capability;
 
 // capable_wrt_inode_uidgid(): effective in the user namespace, and the owner has a name there.
-bool HasCapabilityOver(const auth::Credentials& creds, const Attributes& attr, Capability cap) {
+bool HasCapabilityOver(const auth::Credentials& creds, uint32_t uid, uint32_t gid,
+                       Capability cap) {
   if (!creds.HasCapability(cap)) return false;
   const auth::UserNamespace& ns = *creds.user_ns;
   if (ns.parent() == nullptr) return true;
-  return ns.ToKernelUid(ns.FromKernelUid(attr.uid)) == attr.uid &&
-         ns.ToKernelGid(ns.FromKernelGid(attr.gid)) == attr.gid;
+  return ns.ToKernelUid(ns.FromKernelUid(uid)) == uid &&
+         ns.ToKernelGid(ns.FromKernelGid(gid)) == gid;
+}
+bool HasCapabilityOver(const auth::Credentials& creds, const Attributes& attr, Capability cap) {
+  return HasCapabilityOver(creds, attr.uid, attr.gid, cap);
 }
 
 bool InGroupOrCapable(const auth::Credentials& creds, const Attributes& attr, uint32_t gid) {
@@ -22,23 +26,27 @@ bool InGroupOrCapable(const auth::Credentials& creds, const Attributes& attr, ui
 
 Result<void> CheckAccess(const auth::Credentials& creds, const Attributes& attr,
                          AccessMask access) {
-  FileMode bits = attr.mode;
-  if (creds.fsuid == attr.uid) {
+  return CheckAccess(creds, attr.mode, attr.uid, attr.gid, access);
+}
+
+Result<void> CheckAccess(const auth::Credentials& creds, FileMode mode, uint32_t uid, uint32_t gid,
+                         AccessMask access) {
+  FileMode bits = mode;
+  if (creds.fsuid == uid) {
     bits >>= 6;
-  } else if (((bits >> 3) ^ bits) & 7 && creds.InGroup(attr.gid)) {
+  } else if (((bits >> 3) ^ bits) & 7 && creds.InGroup(gid)) {
     bits >>= 3;
   }
   access &= kMayExec | kMayWrite | kMayRead;
   if ((access & ~bits) == 0) return {};
-  if (attr.is_directory()) {
-    if ((access & kMayWrite) == 0 && HasCapabilityOver(creds, attr, Capability::kDacReadSearch))
-      return {};
-    if (HasCapabilityOver(creds, attr, Capability::kDacOverride)) return {};
+  auto capable = [&](Capability cap) { return HasCapabilityOver(creds, uid, gid, cap); };
+  if ((mode & kModeType) == kModeDirectory) {
+    if ((access & kMayWrite) == 0 && capable(Capability::kDacReadSearch)) return {};
+    if (capable(Capability::kDacOverride)) return {};
     return Errno::kEACCES;
   }
-  if (access == kMayRead && HasCapabilityOver(creds, attr, Capability::kDacReadSearch)) return {};
-  if (((access & kMayExec) == 0 || (attr.mode & 0111) != 0) &&
-      HasCapabilityOver(creds, attr, Capability::kDacOverride))
+  if (access == kMayRead && capable(Capability::kDacReadSearch)) return {};
+  if (((access & kMayExec) == 0 || (mode & 0111) != 0) && capable(Capability::kDacOverride))
     return {};
   return Errno::kEACCES;
 }

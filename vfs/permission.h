@@ -10,6 +10,9 @@ namespace caisson::vfs {
 
 // generic_permission(): mode bits, then CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH. EACCES.
 Result<void> CheckAccess(const auth::Credentials& creds, const Attributes& attr, AccessMask access);
+// The same from what of the attributes it needs; `mode` with the type.
+Result<void> CheckAccess(const auth::Credentials& creds, FileMode mode, uint32_t uid, uint32_t gid,
+                         AccessMask access);
 // inode_owner_or_capable().
 bool IsOwnerOrCapable(const auth::Credentials& creds, const Attributes& attr);
 // check_sticky(): may `creds` remove `victim` from `directory`? EPERM.

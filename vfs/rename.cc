@@ -114,6 +114,7 @@ void NotifyRename(CallContext& ctx, const Side& from, const Side& to, Inode& sou
     moved(to, from, *victim);
     return;
   }
+  if (!victim->fs().ever_watched()) return;
   Result<Attributes> attr = victim->GetAttributes(ctx);
   if (victim->is_directory() || !attr.ok() || attr->nlink == 0) victim->set_unlinked(true);
   InodeWatches* w = victim->watches_if_any();

@@ -73,6 +73,21 @@ Result<int64_t> SeekableFile::SeekExtent(CallContext& ctx, int64_t offset, bool 
   return hole ? static_cast<int64_t>(attr.size) : offset;
 }
 
+Result<int64_t> SeekableFile::Ioctl(CallContext& ctx, uint32_t request, uint64_t arg) {
+  constexpr uint32_t kFionread = 0x541B;
+  if (request != kFionread || kind() != FileKind::kRegular) return Errno::kENOTTY;
+  Attributes attr = TRY(GetAttributes(ctx));
+  int64_t position;
+  {
+    MutexLock lock(position_mu_);
+    position = position_;
+  }
+  // An int, as Linux truncates it (fs/ioctl.c, file_ioctl()).
+  TRY(ctx.CopyOutObject(GuestAddr(arg), static_cast<int32_t>(
+                                            static_cast<int64_t>(attr.size) - position)));
+  return int64_t{0};
+}
+
 // generic_file_llseek().
 Result<int64_t> SeekableFile::Seek(CallContext& ctx, int64_t offset, int whence) {
   MutexLock lock(position_mu_);

@@ -42,9 +42,8 @@ enum class Op : uint16_t {
   kRemoveXattr = 20,
   kSync = 21,
   kRelease = 22,   // Has no reply.
-  kLock = 23,
 };
-inline constexpr uint16_t kLastOp = 23;
+inline constexpr uint16_t kLastOp = 22;
 
 // Every request starts with this, then the struct of its Op, then the bytes whose lengths that
 // struct has, in the order of its fields: a Locator's path first.
@@ -251,19 +250,6 @@ struct ReleaseRequest {  // Then handles (uint64_t), then watches (int32_t).
   uint32_t watch_count;
 };
 
-// Mirrors a guest's lock as an open file description lock of the host, one description for each
-// owner. Never waits: EAGAIN. The reply has no body, but for kLockTest: a LockRequest.
-struct LockRequest {
-  Locator object;
-  uint64_t owner;   // Chosen by the client; 0 is refused.
-  int64_t start;
-  int64_t length;   // 0: to the end.
-  uint32_t type;    // kLockShared, kLockExclusive, kLockNone.
-  uint32_t command;
-};
-inline constexpr uint32_t kLockShared = 0, kLockExclusive = 1, kLockNone = 2;
-inline constexpr uint32_t kLockSet = 0, kLockTest = 1, kLockForgetOwner = 2;
-
 static_assert(sizeof(RequestHeader) == 16 && sizeof(ReplyHeader) == 32 && sizeof(Locator) == 32);
 static_assert(sizeof(WireTime) == 16 && sizeof(WireAttributes) == 128);
 static_assert(sizeof(AttachRequest) == 8 && sizeof(AttachReply) == 144);
@@ -274,7 +260,7 @@ static_assert(sizeof(RenameReply) == 392 && sizeof(SetAttributesRequest) == 88);
 static_assert(sizeof(ReadDirectoryRequest) == 40 && sizeof(ReadDirectoryReply) == 144);
 static_assert(sizeof(DirectoryEntry) == 136 && sizeof(StatfsReply) == 64);
 static_assert(sizeof(XattrRequest) == 48 && sizeof(SyncRequest) == 40);
-static_assert(sizeof(ReleaseRequest) == 8 && sizeof(LockRequest) == 64);
+static_assert(sizeof(ReleaseRequest) == 8);
 
 }  // namespace caisson::gofer
 

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "base/unique_fd.h"
@@ -27,11 +26,6 @@ struct Object : public RefCounted<Object> {
   // A directory that is being read, from request to request: overlayfs merges it only once.
   UniqueFd stream ABSL_GUARDED_BY(mu);
   uint64_t stream_cookie ABSL_GUARDED_BY(mu) = 0;
-  // Descriptions that carry mirrored locks, by the client's owner id (lock.cc).
-  struct LockFiles {
-    UniqueFd read, write;
-  };
-  absl::flat_hash_map<uint64_t, LockFiles> lock_files ABSL_GUARDED_BY(mu);
 };
 
 // Handles are index and generation, so a released one is not mistaken for its successor.

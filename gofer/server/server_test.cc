@@ -235,29 +235,6 @@ TEST_F(ServerTest, XattrsOfFilesAndStatfs) {
   EXPECT_GT(Call(Op::kStatfs, ObjectRequest{At(kRootHandle)}).As<StatfsReply>().blocks, 0u);
 }
 
-TEST_F(ServerTest, LocksOfTwoOwnersConflictAndEndWithTheirOwner) {
-  WriteHost("f", "data");
-  uint64_t handle = Stat(kRootHandle, "f", kLocateKeep).header.handle;
-  LockRequest r = {};
-  r.object = At(handle);
-  r.owner = 1;
-  r.type = kLockExclusive;
-  EXPECT_EQ(Call(Op::kLock, r).error(), 0);
-  r.owner = 2;
-  EXPECT_EQ(Call(Op::kLock, r).error(), EAGAIN);
-  r.command = kLockTest;
-  EXPECT_EQ(Call(Op::kLock, r).As<LockRequest>().type, kLockExclusive);
-  // The host sees it too.
-  UniqueFd host(open(Path("f").c_str(), O_RDWR | O_CLOEXEC));
-  struct flock lock = {};
-  lock.l_type = F_WRLCK;
-  EXPECT_EQ(fcntl(host.get(), F_OFD_SETLK, &lock), -1);
-  r.owner = 1;
-  r.command = kLockForgetOwner;
-  EXPECT_EQ(Call(Op::kLock, r).error(), 0);
-  EXPECT_EQ(fcntl(host.get(), F_OFD_SETLK, &lock), 0);
-}
-
 class ReadOnlyServerTest : public ServerTest {
  protected:
   void SetUp() override { Start(true); }

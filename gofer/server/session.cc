@@ -108,7 +108,6 @@ int Session::Dispatch(Op op, Reader& in, Reply& out) {
     case Op::kListXattr:
     case Op::kRemoveXattr: return Xattr(op, in, out);
     case Op::kSync: return Sync(in, out);
-    case Op::kLock: return Lock(in, out);
     case Op::kRelease: break;
   }
   return EINVAL;

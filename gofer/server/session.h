@@ -62,7 +62,6 @@ class Session {
   int Statfs(Reader& in, Reply& out);
   int Xattr(Op op, Reader& in, Reply& out);
   int Sync(Reader& in, Reply& out);
-  int Lock(Reader& in, Reply& out);
   void Release(Reader& in);
 
   // Takes the locator's path off `in` and finds the object; does what its flags ask, with the
@@ -86,7 +85,6 @@ class Session {
   const UniqueFd inotify_;  // Invalid: the host has no more to give.
   HandleTable handles_;
   std::atomic<bool> complained_{false};
-  std::atomic<int> lock_files_{0};  // Relaxed: bounds descriptors only.
 };
 
 // "123", a name in /proc/self/fd.

@@ -10,6 +10,7 @@
 #include "vfs/dev/devtmpfs.h"
 #include "vfs/gofer/filesystem.h"
 #include "vfs/operations.h"
+#include "vfs/overlay/overlay.h"
 #include "vfs/tmpfs/filesystem.h"
 
 namespace caisson::boot {
@@ -58,6 +59,8 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewGofer(const Mount& mount) {
   vfs::GoferOptions options;
   options.watcher = &watcher_;
   options.mount_options = "";
+  // Bind mounts are shared with the host and with other containers; the root is not.
+  options.host_locks = mount.destination() != "/";
   auto fs = vfs::GoferFileSystem::Mount(std::move(sockets_[mount.gofer_index()]), options);
   if (!fs.ok()) return Failed("mount", mount.destination(), fs.error());
   return std::move(*fs);
@@ -98,7 +101,10 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewFileSystem(const Mount& moun
       return absl::InvalidArgumentError(absl::StrCat("mount ", mount.destination(), ": unknown kind"));
   }
   if (fs.ok() && mount.overlay() == Mount::MEMORY) {
-    return absl::InvalidArgumentError(absl::StrCat("mount ", mount.destination(), ": no overlay file system"));
+    ASSIGN_OR_RETURN(RefPtr<vfs::FileSystem> memory, by_type("tmpfs"));
+    auto overlay = vfs::overlay::MakeMemoryOverlay(ctx(), *fs, std::move(memory));
+    if (!overlay.ok()) return Failed("overlay over", mount.destination(), overlay.error());
+    return std::move(*overlay);
   }
   return fs;
 }

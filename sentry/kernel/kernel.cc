@@ -36,10 +36,7 @@ Kernel::~Kernel() {
 Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   KernelContext ctx(args.creds, args.fs, args.namespaces->mount);
   RefPtr<vfs::FileDescription> file = TRY(vfs::OpenForExec(ctx, ctx.cwd(), args.path, {}));
-  std::vector<RefPtr<vfs::FileDescription>> denied{file};
-  absl::Cleanup allow = [&denied] {
-    for (const auto& f : denied) f->inode()->AllowWrites();
-  };
+  absl::Cleanup allow = [&file] { file->inode()->AllowWrites(); };
   loader::LoadArgs load;
   load.file = file;
   load.path = args.path;
@@ -55,11 +52,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   load.euid = c.user_ns->FromKernelUid(c.euid);
   load.gid = c.user_ns->FromKernelGid(c.rgid);
   load.egid = c.user_ns->FromKernelGid(c.egid);
-  load.open = [&ctx, &denied](const std::string& path) -> Result<RefPtr<vfs::FileDescription>> {
-    auto opened = vfs::OpenForExec(ctx, ctx.cwd(), path, {});
-    if (opened.ok()) denied.push_back(*opened);
-    return opened;
-  };
+  load.open = [&ctx](const std::string& path) { return vfs::OpenForExec(ctx, ctx.cwd(), path, {}); };
   loader::Program program = TRY(loader::Resolve(ctx, load));
   loader::LoadedImage image = TRY(loader::LoadImage(ctx, *platform_, load, program));
 

@@ -180,6 +180,9 @@ class Kernel {
     Result<RefPtr<vfs::FileDescription>> NewSharedAnonymous(vfs::CallContext& ctx, uint64_t length) override {
       return files_.NewSharedAnonymous(ctx, length);
     }
+    Result<RefPtr<vfs::FileDescription>> NewSegment(vfs::CallContext& ctx, absl::string_view name, uint64_t length) override {
+      return files_.NewFile(ctx, name, length, 0600, 0);
+    }
 
    private:
     vfs::tmpfs::AnonymousFiles& files_;

@@ -113,11 +113,12 @@ char Task::StateCode() const {
 
 CpuTimes Task::GetCpuTimes() const {
   CpuTimes times;
-  times.user_ns = user_ns_.load(std::memory_order_relaxed);
   if (phase_.load(std::memory_order_acquire) == Phase::kDead) {
+    times.user_ns = user_ns_.load(std::memory_order_relaxed);
     times.system_ns = final_system_ns_.load(std::memory_order_relaxed);
     return times;
   }
+  times.user_ns = context_->GuestCpuTime();
   clockid_t clock;
   timespec ts{};
   if (started_.load(std::memory_order_acquire) && pthread_getcpuclockid(thread_, &clock) == 0 &&

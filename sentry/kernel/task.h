@@ -332,7 +332,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   pthread_t thread_{};
   std::atomic<bool> started_{false};
   std::atomic<uint64_t> final_user_ns_{0}, final_system_ns_{0};
-  std::atomic<uint64_t> user_ns_{0};  // Updated at each return from guest code.
+  std::atomic<uint64_t> user_ns_{0};  // Final, once dead.
 };
 
 }  // namespace caisson::kernel

@@ -6,6 +6,7 @@
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task.h"
 #include "vfs/tty/tty.h"
 
@@ -203,6 +204,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   }
   std::move(uncount).Cancel();
   kernel_.total_forks_.fetch_add(1, std::memory_order_relaxed);
+  if (!thread) group->timers().WatchCpuLimit();
   if (Result<void> started = child->Start(); !started.ok()) {
     child->exit_status_ = 0;
     child->ExitTask();

@@ -140,10 +140,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   options.allow_empty = args.empty_path;
   options.follow_last = !args.no_follow;
   RefPtr<vfs::FileDescription> file = TRY(vfs::OpenForExec(*this, args.start, args.path, options));
-  std::vector<RefPtr<vfs::FileDescription>> denied{file};
-  absl::Cleanup allow = [&denied] {
-    for (const auto& f : denied) f->inode()->AllowWrites();
-  };
+  absl::Cleanup allow = [&file] { file->inode()->AllowWrites(); };
 
   loader::LoadArgs load;
   load.file = file;
@@ -157,11 +154,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.shared_memory = &kernel_.shared_memory();
   load.hwcap = kernel_.config().hwcap;
   load.hwcap2 = kernel_.config().hwcap2;
-  load.open = [this, &denied](const std::string& path) -> Result<RefPtr<vfs::FileDescription>> {
-    auto opened = vfs::OpenForExec(*this, cwd(), path, {});
-    if (opened.ok()) denied.push_back(*opened);
-    return opened;
-  };
+  load.open = [this](const std::string& path) { return vfs::OpenForExec(*this, cwd(), path, {}); };
   loader::Program program = TRY(loader::Resolve(*this, load));
   if (args.close_on_exec_file && program.file.get() != file.get()) return Errno::kENOENT;
   bool secure = false;

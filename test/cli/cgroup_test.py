@@ -20,9 +20,12 @@ def read(path):
 class Cgroups(RunscTest):
     def setUp(self):
         super().setUp()
-        self.name = f"caisson-test-{os.getpid()}"
-        self.ids.add(self.name)
-        self.spec["linux"]["cgroupsPath"] = "/" + self.name
+        self.name = f"{self.cgroup}/c"
+
+    def groups(self):
+        """Directories of the container's cgroup."""
+        return [os.path.join(p, "c") for p in cgroups_of(self.cgroup)
+                if os.path.isdir(os.path.join(p, "c"))]
 
     def file(self, controller, name):
         return f"/sys/fs/cgroup/{controller}/{self.name}/{name}"
@@ -38,7 +41,7 @@ class Cgroups(RunscTest):
         for controller in ("memory", "pids", "freezer", "cpuset"):
             self.assertLessEqual(pids, set(read(self.file(controller, "cgroup.procs")).split()))
         self.ok("delete", "c")
-        self.assertEqual(cgroups_of(self.name), [])
+        self.assertEqual(self.groups(), [])
 
     def test_limits(self):
         self.limits(memory={"limit": 200 << 20}, pids={"limit": 100},
@@ -54,7 +57,7 @@ class Cgroups(RunscTest):
         self.limits(cpu={"cpus": "4000"})
         self.write_spec()
         self.fails("create", "--bundle", self.bundle, "c", text="cgroup cpuset")
-        self.assertEqual(cgroups_of(self.name), [])
+        self.assertEqual(self.groups(), [])
 
     def test_unified_is_refused_on_v1(self):
         self.limits(unified={"memory.high": "1"})
@@ -66,11 +69,12 @@ class Cgroups(RunscTest):
         self.write_spec()
         self.fails("create", "--bundle", self.bundle, "d", text="has processes in it")
         self.assertEqual(self.status("c"), "created")
-        self.assertTrue(cgroups_of(self.name))
+        self.assertTrue(self.groups())
 
     def test_paths_cannot_climb(self):
         self.spec["linux"]["cgroupsPath"] = "/../../../" + self.name
-        self.create("c")
+        self.write_spec()
+        self.ok("create", "--bundle", self.bundle, "c")
         self.assertTrue(os.path.isdir(f"{V1}/{self.name}"))
 
     def test_pause_and_resume(self):
@@ -126,7 +130,7 @@ class Cgroups(RunscTest):
     def test_ignore_cgroups(self):
         self.write_spec()
         self.ok("create", "--bundle", self.bundle, "c", globals_=["--ignore-cgroups"])
-        self.assertEqual(cgroups_of(self.name), [])
+        self.assertEqual(self.groups(), [])
 
     def test_systemd_is_refused_clearly(self):
         self.write_spec()
@@ -140,11 +144,9 @@ class OtherHierarchies(RunscTest):
     """The commands in a mount namespace whose cgroup mounts are others."""
 
     def shell(self, script):
-        self.ids.add("caisson-other")
-        self.spec["linux"]["cgroupsPath"] = "/caisson-other"
         self.write_spec()
         runsc = f"{harness.RUNSC} --root {self.root}"
-        script = f"set -e; R='{runsc}'; B={self.bundle}; mount --make-rprivate /; {script}"
+        script = f"set -e; G={self.cgroup}/c; R='{runsc}'; B={self.bundle}; mount --make-rprivate /; {script}"
         r = subprocess.run(["unshare", "--mount", "sh", "-c", script], stdin=subprocess.DEVNULL,
                            capture_output=True, text=True, timeout=60)
         self.assertEqual(r.returncode, 0, r.stderr)
@@ -160,9 +162,9 @@ class OtherHierarchies(RunscTest):
     def test_v2_alone(self):
         out = self.shell("umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; "
                          "$R create --bundle $B c </dev/null >/dev/null 2>&1; $R start c; "
-                         "cat /sys/fs/cgroup/caisson-other/cgroup.procs; $R pause c; "
-                         "cat /sys/fs/cgroup/caisson-other/cgroup.freeze; $R state c | grep status; "
-                         "$R resume c; $R delete --force c; test ! -d /sys/fs/cgroup/caisson-other")
+                         "cat /sys/fs/cgroup/$G/cgroup.procs; $R pause c; "
+                         "cat /sys/fs/cgroup/$G/cgroup.freeze; $R state c | grep status; "
+                         "$R resume c; $R delete --force c; test ! -d /sys/fs/cgroup/$G")
         lines = out.split()
         self.assertGreaterEqual(len(lines), 4)
         self.assertIn('"paused",', lines)

@@ -26,7 +26,9 @@ class RunscTest(unittest.TestCase):
         self.spec = json.loads(self.template())
         self.spec["process"]["terminal"] = False
         self.spec["process"]["args"] = ["sleep"]
-        self.ids = set()
+        # Cgroups are the host's: several of these tests may run at a time.
+        self.cgroup = "caisson-" + os.path.basename(self.dir)
+        self.spec["linux"]["cgroupsPath"] = f"/{self.cgroup}/c"
 
     def tearDown(self):
         if os.path.isdir(self.root):
@@ -34,8 +36,11 @@ class RunscTest(unittest.TestCase):
                 self.runsc("delete", "--force", name)
         self.assertEqual(os.listdir(self.root) if os.path.isdir(self.root) else [], [])
         shutil.rmtree(self.dir)
-        for name in self.ids:
-            self.assertEqual(cgroups_of(name), [], "a cgroup is left")
+        parents = cgroups_of(self.cgroup)
+        left = [d for p in parents for d in os.listdir(p) if os.path.isdir(os.path.join(p, d))]
+        for parent in parents:
+            remove_group(parent)
+        self.assertEqual(left, [], "a cgroup is left")
 
     def template(self):
         path = os.path.join(self.dir, "template")
@@ -43,6 +48,10 @@ class RunscTest(unittest.TestCase):
         self.runsc("spec", "--bundle", path)
         with open(os.path.join(path, "config.json")) as f:
             return f.read()
+
+    def use_cgroup(self, name):
+        """Gives the container that is created next a cgroup of its own."""
+        self.spec["linux"]["cgroupsPath"] = f"/{self.cgroup}/{name}"
 
     def write_spec(self, **process):
         spec = copy.deepcopy(self.spec)
@@ -77,7 +86,7 @@ class RunscTest(unittest.TestCase):
         return r
 
     def create(self, name, *options, **process):
-        self.ids.add(name)
+        self.use_cgroup(name)
         self.write_spec(**process)
         return self.ok("create", "--bundle", self.bundle, *options, name)
 
@@ -129,6 +138,13 @@ def cgroups_of(name):
     for path, dirs, _ in os.walk("/sys/fs/cgroup"):
         found += [os.path.join(path, d) for d in dirs if d == name]
     return found
+
+
+def remove_group(path):
+    for entry in os.listdir(path):
+        if os.path.isdir(os.path.join(path, entry)):
+            remove_group(os.path.join(path, entry))
+    os.rmdir(path)
 
 
 def alive(pid):

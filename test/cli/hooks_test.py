@@ -69,7 +69,6 @@ class Hooks(RunscTest):
     def test_failure_ends_create_and_runs_poststop(self):
         self.hook("createRuntime", "echo this is why >&2; exit 3")
         self.record("poststop")
-        self.ids.add("c")
         self.write_spec()
         r = self.fails("create", "--bundle", self.bundle, "c",
                        text="error running createRuntime hook #0 (/bin/sh): exit status 3")
@@ -79,13 +78,11 @@ class Hooks(RunscTest):
 
     def test_missing_hook(self):
         self.spec["hooks"]["prestart"] = [{"path": "/nonexistent"}]
-        self.ids.add("c")
         self.write_spec()
         self.fails("create", "--bundle", self.bundle, "c", text="/nonexistent")
 
     def test_timeout(self):
         self.hook("prestart", "sleep 100", timeout=1)
-        self.ids.add("c")
         self.write_spec()
         start = time.monotonic()
         self.fails("create", "--bundle", self.bundle, "c", text="not done after 1 seconds")

@@ -65,7 +65,6 @@ class Lifecycle(RunscTest):
         self.fails("kill", "c", "65", text="unknown signal")
 
     def test_full_state_directory(self):
-        self.ids.add("c")
         self.write_spec()
         os.makedirs(self.root)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=3", "tmpfs", self.root],
@@ -78,7 +77,6 @@ class Lifecycle(RunscTest):
             subprocess.run(["umount", self.root], check=True)
 
     def test_bad_pid_file_undoes_everything(self):
-        self.ids.add("c")
         self.write_spec()
         self.fails("create", "--bundle", self.bundle, "--pid-file", "/nonexistent/pid", "c",
                    text="writing the pid file")
@@ -113,7 +111,6 @@ class Lifecycle(RunscTest):
         self.spec["hooks"] = {"prestart": [{"path": "/bin/sleep", "args": ["sleep", "100"],
                                             "timeout": 60}]}
         self.write_spec()
-        self.ids.add("c")
         p = subprocess.Popen(self.command("create", "--bundle", self.bundle, "c"),
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await_true(lambda: self.runsc("state", "c").code == 0 and self.state("c")["pid"] > 0,
@@ -153,7 +150,6 @@ class Lifecycle(RunscTest):
 
 class Run(RunscTest):
     def run_(self, *args, options=(), **kwargs):
-        self.ids.add("c")
         self.write_spec(args=list(args))
         return self.runsc("run", "--bundle", self.bundle, *options, "c", **kwargs)
 
@@ -177,7 +173,6 @@ class Run(RunscTest):
         self.assertEqual(self.status("c"), "running")
 
     def test_signals_are_passed_on(self):
-        self.ids.add("c")
         self.write_spec(args=["sleep"])
         p = subprocess.Popen(self.command("run", "--bundle", self.bundle, "c"))
         await_true(lambda: self.runsc("state", "c").code == 0 and self.status("c") == "running",
@@ -249,7 +244,6 @@ class Descriptors(RunscTest):
                    text="descriptor 3 (of 1) is not open")
 
     def test_preserved_ones_are_taken(self):
-        self.ids.add("c")
         self.write_spec(args=["exit", "0"])
         r, w = os.pipe()
         code = subprocess.call(
@@ -261,7 +255,6 @@ class Descriptors(RunscTest):
         os.close(w)
 
     def test_stdout_is_let_go_in_the_foreground(self):
-        self.ids.add("c")
         self.write_spec(args=["sleep"])
         p = subprocess.Popen(self.command("run", "--bundle", self.bundle, "c"),
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

@@ -75,7 +75,6 @@ class Console(RunscTest):
     def test_nobody_listens(self):
         self.listener.close()
         self.write_spec(terminal=True)
-        self.ids.add("c")
         self.fails("create", "--bundle", self.bundle, "--console-socket", self.path, "c",
                    text="connection refused")
         self.assertEqual(os.listdir(self.root), [])
@@ -90,7 +89,6 @@ class Console(RunscTest):
 
 class Foreground(RunscTest):
     def run_on_pty(self, args):
-        self.ids.add("c")
         self.write_spec(args=args, terminal=True)
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))

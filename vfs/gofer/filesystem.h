@@ -29,7 +29,7 @@ struct GoferOptions {
   size_t max_open_files = 512;      // Idle read-only descriptors that are kept.
   size_t max_watches = 8192;        // Directories beyond are asked about at every use.
   size_t max_records = 65536;       // Attributes of listed names that have no inode yet.
-  bool host_locks = false;          // Mirror locks for host processes: see GoferInode.
+  bool host_locks = false;          // Others share the files: locks are the host's too.
 };
 
 // How a request names an inode: filled in by Locate(), and keeps the handle that it uses.

@@ -66,12 +66,15 @@ class GoferInode final : public Inode {
                         int flags) override;
   Result<std::vector<std::string>> ListXattr(CallContext& ctx) override;
   Result<void> RemoveXattr(CallContext& ctx, absl::string_view name) override;
+  std::unique_ptr<HostLocks> MakeHostLocks() override;
 
   // --- For open files. ---
   // A descriptor for reading that shows the file as it is now: also to a new mapping.
   Result<RefPtr<GoferHostFile>> ReadFile() ABSL_LOCKS_EXCLUDED(file_mu_);
   Result<RefPtr<GoferHostFile>> WriteFile() ABSL_LOCKS_EXCLUDED(file_mu_);
   Result<RefPtr<GoferHostFile>> DirectFile(uint32_t access);
+  // A descriptor of its own for locks of the host, for writing if that is possible.
+  Result<UniqueFd> LockFile();
   // Grows when descriptors for reading that exist may show an old file to new mappings.
   uint64_t file_epoch() const { return file_epoch_.load(std::memory_order_acquire); }
   void Pin();  // Keeps the handle while the file is open.

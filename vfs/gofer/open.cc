@@ -89,6 +89,15 @@ Result<RefPtr<GoferHostFile>> GoferInode::DirectFile(uint32_t access) {
   return MakeRef<GoferHostFile>(nullptr, std::move(fd));
 }
 
+Result<UniqueFd> GoferInode::LockFile() {
+  if (!gofer().read_only()) {
+    Result<UniqueFd> fd = OpenHost(gp::kAccessRead | gp::kAccessWrite, 0);
+    DropReadFile();
+    if (fd.ok()) return fd;
+  }
+  return OpenHost(gp::kAccessRead, 0);
+}
+
 Result<void> GoferInode::TakeCreatedFile(UniqueFd fd) {
   if (!is_regular() || !IsRegularFile(fd.get())) return Errno::kEIO;
   auto file = MakeRef<GoferHostFile>(this, std::move(fd));

@@ -46,11 +46,6 @@ Result<int64_t> File::SeekExtent(CallContext& ctx, int64_t offset, bool hole) {
   return real->Seek(ctx, offset, hole ? 4 : 3);
 }
 
-Result<int64_t> File::Ioctl(CallContext& ctx, uint32_t request, uint64_t arg) {
-  RefPtr<FileDescription> real = TRY(Current(ctx));
-  return real->Ioctl(ctx, request, arg);
-}
-
 Result<HostMapping> File::Map(CallContext& ctx, uint64_t offset, uint64_t length, bool shared,
                               bool write) {
   RefPtr<FileDescription> real = TRY(Current(ctx));

@@ -18,7 +18,6 @@ class File final : public SeekableFile {
   File(const OpenArgs& args, RefPtr<Node> node, RefPtr<FileDescription> real, bool of_upper);
   Result<size_t> PRead(CallContext& ctx, IoBuffer& to, uint64_t offset, uint32_t rwf) override;
   Result<size_t> PWrite(CallContext& ctx, IoBuffer& from, uint64_t offset, uint32_t rwf) override;
-  Result<int64_t> Ioctl(CallContext& ctx, uint32_t request, uint64_t arg) override;
   Result<HostMapping> Map(CallContext& ctx, uint64_t offset, uint64_t length, bool shared,
                           bool write) override;
   Result<void> Sync(CallContext& ctx, bool data_only) override;

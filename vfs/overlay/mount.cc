@@ -3,7 +3,6 @@
 #include "absl/strings/str_split.h"
 #include "vfs/operations.h"
 #include "vfs/overlay/filesystem.h"
-#include "vfs/tmpfs/filesystem.h"
 
 namespace caisson::vfs::overlay {
 namespace {
@@ -47,8 +46,7 @@ Result<RefPtr<FileSystem>> MakeOverlay(CallContext& ctx, Config config) {
 }
 
 Result<RefPtr<FileSystem>> MakeMemoryOverlay(CallContext& ctx, RefPtr<FileSystem> lower,
-                                             absl::string_view tmpfs_options) {
-  RefPtr<FileSystem> memory = TRY(tmpfs::TmpfsFileSystem::New(tmpfs_options));
+                                             RefPtr<FileSystem> memory) {
   auto make = [&]() -> Result<RefPtr<FileSystem>> {
     Config config;
     RefPtr<Inode> lower_root = lower->root();

@@ -27,10 +27,10 @@ inline constexpr size_t kMaxLowers = 14;
 // The result is to be mounted at once; it lasts as long as its mounts.
 Result<RefPtr<FileSystem>> MakeOverlay(CallContext& ctx, Config config);
 
-// `lower` below a fresh tmpfs, whose options are given (runsc do, --overlay2=all:memory). What is
-// written is lost with the last mount.
+// `lower` below `memory`, a fresh file system that nothing else uses: a tmpfs (runsc do,
+// --overlay2=all:memory). What is written is lost with the last mount.
 Result<RefPtr<FileSystem>> MakeMemoryOverlay(CallContext& ctx, RefPtr<FileSystem> lower,
-                                             absl::string_view tmpfs_options = "");
+                                             RefPtr<FileSystem> memory);
 
 // mount -t overlay: lowerdir=a:b,upperdir=u,workdir=w; paths from the caller's cwd. Errors: EINVAL,
 // and the walks'.

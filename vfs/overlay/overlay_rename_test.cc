@@ -20,7 +20,8 @@ class OverlayRenameTest : public ::testing::Test {
     for (const char* d : {"/lower/d", "/lower/d/e", "/lower/empty"}) ASSERT_OK(ctx_.Mkdir(d));
     ASSERT_OK(ctx_.WriteFile("/lower/f", "f"));
     ASSERT_OK(ctx_.WriteFile("/lower/d/g", "g"));
-    Result<RefPtr<FileSystem>> over = overlay::MakeMemoryOverlay(ctx_, lower);
+    Result<RefPtr<FileSystem>> over = overlay::MakeMemoryOverlay(
+        ctx_, lower, tmpfs::TmpfsFileSystem::New("").value());
     ASSERT_OK(over);
     ASSERT_OK(ctx_.ns_->Add(*over, *ctx_.Walk("/over"), 0, "overlay"));
     ctx_.cwd_ = *ctx_.Walk("/over");

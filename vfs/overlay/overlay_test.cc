@@ -30,7 +30,8 @@ class OverlayTest : public ::testing::Test {
     ASSERT_OK(ctx_.WriteFile("/lower/d/e/h", "lower h"));
     ASSERT_OK(ctx_.Symlink("f", "/lower/l"));
     ASSERT_OK(ctx_.ns_->RemountFlags(*ctx_.Walk("/lower"), kMountReadOnly));
-    Result<RefPtr<FileSystem>> over = overlay::MakeMemoryOverlay(ctx_, lower_, "size=16m");
+    Result<RefPtr<FileSystem>> over = overlay::MakeMemoryOverlay(
+        ctx_, lower_, tmpfs::TmpfsFileSystem::New("size=16m").value());
     ASSERT_OK(over);
     ASSERT_OK(ctx_.ns_->Add(*over, *ctx_.Walk("/over"), 0, "overlay"));
   }

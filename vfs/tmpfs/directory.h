@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "vfs/name_hash.h"
 #include "vfs/tmpfs/node.h"
 
 namespace caisson::vfs::tmpfs {
@@ -66,7 +67,7 @@ class Directory final : public Node {
 
   std::map<uint64_t, Entry> entries_ ABSL_GUARDED_BY(mu_);  // By cookie.
   // Names point into entries_, whose nodes do not move.
-  absl::flat_hash_map<absl::string_view, uint64_t> index_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<absl::string_view, uint64_t, NameHash, NameEqual> index_ ABSL_GUARDED_BY(mu_);
   uint64_t next_cookie_ ABSL_GUARDED_BY(mu_) = kFirstCookie;
   uint32_t subdirectories_ ABSL_GUARDED_BY(mu_) = 0;
   bool removed_ ABSL_GUARDED_BY(mu_) = false;

@@ -61,14 +61,9 @@ Result<Attributes> Node::GetAttributes(CallContext& ctx) {
 }
 
 Result<void> Node::CheckPermission(CallContext& ctx, AccessMask access) {
-  Attributes attr;
-  {
-    MutexLock lock(mu_);
-    attr.mode = mode_;
-    attr.uid = uid_;
-    attr.gid = gid_;
-  }
-  return CheckAccess(ctx.creds(), attr, access);
+  return CheckAccess(ctx.creds(), mode_.load(std::memory_order_relaxed),
+                     uid_.load(std::memory_order_relaxed), gid_.load(std::memory_order_relaxed),
+                     access);
 }
 
 Result<void> Node::SetAttributes(CallContext& ctx, const struct SetAttributes& change) {

@@ -57,9 +57,10 @@ class Node : public Inode {
   // Guards everything that changes, data included. After no other lock of tmpfs but for a
   // directory's, in Directory::Rename.
   mutable Mutex mu_;
-  FileMode mode_ ABSL_GUARDED_BY(mu_);  // With the type.
-  uint32_t uid_ ABSL_GUARDED_BY(mu_);
-  uint32_t gid_ ABSL_GUARDED_BY(mu_);
+  // Written under mu_; walks check permission without it (relaxed: each is one decision's input).
+  std::atomic<FileMode> mode_;  // With the type.
+  std::atomic<uint32_t> uid_;
+  std::atomic<uint32_t> gid_;
   uint32_t nlink_ ABSL_GUARDED_BY(mu_);
   Timestamp atime_ ABSL_GUARDED_BY(mu_), mtime_ ABSL_GUARDED_BY(mu_), ctime_ ABSL_GUARDED_BY(mu_);
 

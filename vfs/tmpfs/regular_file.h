@@ -21,7 +21,7 @@ inline constexpr uint32_t kSealSeal = 1, kSealShrink = 2, kSealGrow = 4, kSealWr
 // (`dense_`), else by asking the host. Thread-safe.
 class RegularFile final : public Node {
  public:
-  static constexpr size_t kSmall = size_t{64} << 10;  // Bytes kept in sentry memory at most.
+  static constexpr size_t kSmall = size_t{256} << 10;  // Bytes kept in sentry memory at most.
 
   RegularFile(TmpfsFileSystem& fs, FileMode mode, uint32_t uid, uint32_t gid,
               uint32_t seals = kSealSeal);

@@ -64,7 +64,7 @@ class TmpfsFileTest : public ::testing::Test {
 TEST_F(TmpfsFileTest, KeepsBytesAcrossTheMoveToAHostFile) {
   RefPtr<FileDescription> f = *ctx_.Open("/f", kNew);
   std::string want;
-  for (int i = 0; i < 3000; ++i) {
+  for (int i = 0; i < 9000; ++i) {
     std::string piece = absl::StrCat("line ", i, " of what is written piece by piece\n");
     ASSERT_EQ(*ctx_.Write(*f, piece), piece.size());
     want += piece;
@@ -77,7 +77,7 @@ TEST_F(TmpfsFileTest, KeepsBytesAcrossTheMoveToAHostFile) {
 }
 
 TEST_F(TmpfsFileTest, SparseFilesReadZerosAndKnowTheirHoles) {
-  for (uint64_t at : {uint64_t{20000}, uint64_t{1} << 40}) {
+  for (uint64_t at : {uint64_t{200000}, uint64_t{1} << 40}) {
     RefPtr<FileDescription> f = *ctx_.Open("/f", kNew | kOpenTruncate);
     ASSERT_EQ(*PWrite(*f, "data", at), 4u);
     EXPECT_EQ(PRead(*f, 8, at - 4), std::string(4, '\0') + "data");
@@ -93,7 +93,7 @@ TEST_F(TmpfsFileTest, SparseFilesReadZerosAndKnowTheirHoles) {
 }
 
 TEST_F(TmpfsFileTest, TruncateCutsAndZeroes) {
-  for (size_t size : {size_t{1000}, size_t{200000}}) {
+  for (size_t size : {size_t{1000}, size_t{400000}}) {
     RefPtr<FileDescription> f = *ctx_.Open("/f", kNew | kOpenTruncate);
     ASSERT_EQ(*ctx_.Write(*f, std::string(size, 'x')), size);
     ASSERT_OK(FileTruncate(ctx_, *f, 10));
@@ -174,38 +174,38 @@ TEST_F(TmpfsFileTest, MappingsAndReadsShareBytes) {
 
 class LimitedTmpfsTest : public TmpfsFileTest {
  protected:
-  LimitedTmpfsTest() : TmpfsFileTest("size=256k,nr_inodes=5,mode=755") {}
+  LimitedTmpfsTest() : TmpfsFileTest("size=512k,nr_inodes=5,mode=755") {}
   uint64_t Free() {
     return (*(*ctx_.Walk("/")).mount->fs().Statistics(ctx_)).blocks_free;
   }
 };
 
 TEST_F(LimitedTmpfsTest, SpaceRunsOutAndComesBack) {
-  EXPECT_EQ(Free(), 64u);
+  EXPECT_EQ(Free(), 128u);
   RefPtr<FileDescription> f = *ctx_.Open("/f", kNew);
-  EXPECT_EQ(*ctx_.Write(*f, std::string(300000, 'x')), 262144u);
+  EXPECT_EQ(*ctx_.Write(*f, std::string(600000, 'x')), 524288u);
   EXPECT_EQ(Free(), 0u);
   EXPECT_ERRNO(ctx_.Write(*f, "x"), kENOSPC);
   ASSERT_EQ(*PWrite(*f, "y", 5), 1u);  // Where there is data it stays possible.
-  EXPECT_ERRNO(f->Allocate(ctx_, 0, 0, 300000), kENOSPC);
+  EXPECT_ERRNO(f->Allocate(ctx_, 0, 0, 600000), kENOSPC);
   ASSERT_OK(FileTruncate(ctx_, *f, 4097));
-  EXPECT_EQ(Free(), 62u);
+  EXPECT_EQ(Free(), 126u);
   ASSERT_OK(ctx_.WriteFile("/g", std::string(100, 'x')));
-  EXPECT_EQ(Free(), 61u);
+  EXPECT_EQ(Free(), 125u);
   ASSERT_OK(ctx_.Unlink("/g"));
   ASSERT_OK(ctx_.Unlink("/f"));
-  EXPECT_EQ(Free(), 62u);
+  EXPECT_EQ(Free(), 126u);
   f.reset();
-  EXPECT_EQ(Free(), 64u);
+  EXPECT_EQ(Free(), 128u);
 }
 
 TEST_F(LimitedTmpfsTest, SparseWritesAreChargedByPage) {
   RefPtr<FileDescription> f = *ctx_.Open("/f", kNew);
   ASSERT_EQ(*PWrite(*f, "x", 1 << 30), 1u);
-  EXPECT_EQ(Free(), 63u);
+  EXPECT_EQ(Free(), 127u);
   ASSERT_EQ(*PWrite(*f, std::string(5000, 'x'), 100000), 5000u);
-  EXPECT_EQ(Free(), 61u);
-  EXPECT_EQ(*PWrite(*f, std::string(400000, 'x'), 1 << 29), 61u * 4096);
+  EXPECT_EQ(Free(), 125u);
+  EXPECT_EQ(*PWrite(*f, std::string(600000, 'x'), 1 << 29), 125u * 4096);
   EXPECT_ERRNO(PWrite(*f, "x", 0), kENOSPC);
 }
 
