@@ -27,6 +27,11 @@ Result<std::string> ReadUptime(CallContext& ctx, KernelObject& o);
 Result<std::string> ReadVmstat(CallContext& ctx, KernelObject& o);
 Result<std::string> ReadZoneinfo(CallContext& ctx, KernelObject& o);
 
+// sysvipc_files.cc
+Result<std::string> ReadSysvMsg(CallContext& ctx, KernelObject& o);
+Result<std::string> ReadSysvSem(CallContext& ctx, KernelObject& o);
+Result<std::string> ReadSysvShm(CallContext& ctx, KernelObject& o);
+
 // cpuinfo_x86_64.cc
 Result<std::string> ReadCpuinfo(CallContext& ctx, KernelObject& o);
 

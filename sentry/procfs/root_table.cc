@@ -15,17 +15,8 @@ constexpr char kNothing[] = "";
 constexpr char kSwaps[] = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
 constexpr char kMountsTarget[] = "self/mounts";
 constexpr char kNetTarget[] = "self/net";
-constexpr char kSysvMsg[] =
-    "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      "
-    "stime      rtime      ctime\n";
-constexpr char kSysvSem[] =
-    "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
-constexpr char kSysvShm[] =
-    "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid "
-    "     atime      dtime      ctime                   rss                  swap\n";
-
-constexpr Entry kSysvEntries[] = {File<Constant<kSysvMsg>>("msg"), File<Constant<kSysvSem>>("sem"),
-                                  File<Constant<kSysvShm>>("shm")};
+constexpr Entry kSysvEntries[] = {File<ReadSysvMsg>("msg"), File<ReadSysvSem>("sem"),
+                                  File<ReadSysvShm>("shm")};
 constexpr Directory kSysvDirectory{.entries = kSysvEntries, .cached = true};
 
 constexpr Entry kEntries[] = {
