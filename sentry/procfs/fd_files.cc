@@ -76,7 +76,7 @@ Result<vfs::VfsPath> FdPath(CallContext& ctx, FdObject& o) {
   RefPtr<vfs::FileDescription> file = TRY(InspectedFile(ctx, o));
   if (file->path()) return file->path();
   if (file->inode() == nullptr) return Errno::kENXIO;
-  return vfs::VfsPath(o.mount().state().nameless_mount(),
+  return vfs::VfsPath(o.mount().nameless_mount(),
                       vfs::Dentry::NewRoot(file->inode_ref(), NameOf(ctx, *file)));
 }
 
