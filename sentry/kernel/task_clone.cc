@@ -1,6 +1,6 @@
 // clone(2), clone3(2), fork(2), vfork(2), unshare(2) (Linux kernel/fork.c, copy_process()).
 #include "absl/cleanup/cleanup.h"
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/clone_flags.h"
 #include "sentry/kernel/container.h"
