@@ -31,7 +31,7 @@ BASH = {
     "bash_redirections": "exec {fd}>/tmp/x; echo a >&$fd; exec {fd}>&-; cat /tmp/x; echo b &>/tmp/y; cat /tmp/y; { echo o; echo e >&2; } 2>&1 >/dev/null; "
                          "cat /nonexistent 2>&1 | head -1; : >/tmp/z; set -C; echo 1 >/tmp/z; echo $?",
     "bash_exec_and_status": "(exec /bin/false); echo $?; (exec /nonexistent); echo $?; (exec /etc/passwd); echo $?; bash -c 'exec -a name sh -c \"echo \\$0\"'",
-    "bash_dev_tcp_has_no_network": "exec 3<>/dev/tcp/127.0.0.1/9; echo $?",
+    "bash_dev_tcp_has_no_network": "(exec 3<>/dev/tcp/127.0.0.1/9) 2>/dev/null; echo $?",
     "bash_fork_storm": "for i in {1..150}; do (exit $((i % 3))) & p[i]=$!; done; n=0; for i in {1..150}; do wait ${p[i]} || n=$((n+1)); done; echo $n",
     "bash_recursion": "f() { (( $1 == 0 )) && { echo bottom; return; }; f $(($1 - 1)); }; f 500; g() { [ $1 = 0 ] || (g $(($1-1))); }; g 30; echo $?",
     "ls": "cd /usr; ls -lA --time-style=+%s | awk '{print $1,$2,$3,$4,$7}'; ls -R /etc | wc -l; ls -i /etc/passwd | awk '{print ($1 > 0)}'; ls /nothing",
@@ -207,14 +207,14 @@ def bash_line_editing_on_a_terminal():
     try:
         terminal.expect("ready> ")
         terminal.send("echo abd\x7fc\x01\x05 end\n")
-        terminal.expect("abc end\n")
+        terminal.expect("\nabc end\nready> ")
         terminal.send("echo first\n")
-        terminal.expect("first\n")
+        terminal.expect("\nfirst\n")
         terminal.expect("ready> ")
         terminal.send("\x10\n")  # ^P: the line before.
-        terminal.expect("first\n")
+        terminal.expect("\nfirst\nready> ")
         terminal.send("echo /etc/pass\t\n")
-        terminal.expect("/etc/passwd ?\n")
+        terminal.expect("\n/etc/passwd\nready> ")
         terminal.send("\x04")
         lib.equal(terminal.finish(), 0, "exit status")
     finally:
