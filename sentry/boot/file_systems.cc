@@ -3,6 +3,7 @@
 #include "sentry/procfs/register.h"
 #include "vfs/dev/devtmpfs.h"
 #include "vfs/dev/memory_devices.h"
+#include "vfs/overlay/overlay.h"
 #include "vfs/tmpfs/filesystem.h"
 #include "vfs/tty/devpts.h"
 #include "vfs/tty/pty.h"
@@ -15,10 +16,15 @@ void RegisterFileSystems(kernel::Kernel& kernel) {
   FileSystemTypes& types = kernel.file_system_types();
   const uint64_t memory = kernel.config().total_memory;
   auto tmpfs = [memory](vfs::CallContext&, absl::string_view, absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
-    return RefPtr<vfs::FileSystem>(TRY(vfs::tmpfs::TmpfsFileSystem::New(options, {}, memory)));
+    // Half of the memory is the default size (tmpfs(5)).
+    vfs::tmpfs::Options defaults;
+    defaults.max_pages = memory / 2 / kPageSize;
+    return RefPtr<vfs::FileSystem>(TRY(vfs::tmpfs::TmpfsFileSystem::New(options, defaults, memory)));
   };
   types.Register("tmpfs", {.make = tmpfs, .in_user_namespace = true});
-  types.Register("ramfs", {.make = tmpfs, .in_user_namespace = true});
+  types.Register("overlay", {.make = [](vfs::CallContext& ctx, absl::string_view, absl::string_view options) {
+                               return vfs::overlay::MountOverlay(ctx, options);
+                             }});
   types.Register("devtmpfs", {.make = [](vfs::CallContext& ctx, absl::string_view, absl::string_view options) {
                                 return vfs::dev::MakeDevtmpfs(ctx, options);
                               }});

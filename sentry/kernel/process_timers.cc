@@ -139,6 +139,40 @@ void ProcessTimers::OnItimer(int which) {
   if (fire) group_.SendSignal(signal::Info(kItimerSignal[which]));
 }
 
+void ProcessTimers::WatchCpuLimit() {
+  if (group_.limits().soft(kRlimitCpu) == kRlimInfinity) return;
+  MutexLock lock(mu_);
+  if (!cpu_limit_) cpu_limit_ = std::make_unique<Itimer>(group_.kernel().timers(), [this] { OnCpuLimit(); });
+  cpu_limit_->expiry = 0;
+  cpu_limit_->timer.Arm(time::MonotonicNow());
+}
+
+void ProcessTimers::OnCpuLimit() {
+  constexpr uint64_t kSecond = 1'000'000'000;
+  const Rlimit limit = group_.limits().Get(kRlimitCpu);
+  if (limit.soft == kRlimInfinity) return;
+  const auto used = static_cast<uint64_t>(CpuClockNs(2));
+  if (limit.hard != kRlimInfinity && used / kSecond >= limit.hard) {
+    group_.SendSignal(signal::Info(signal::kSIGKILL), nullptr, true);
+    return;
+  }
+  // expiry: the second of CPU time from which the next SIGXCPU is due.
+  bool fire = false;
+  {
+    MutexLock lock(mu_);
+    if (!cpu_limit_) return;
+    const uint64_t due = std::max<uint64_t>(limit.soft, static_cast<uint64_t>(cpu_limit_->expiry));
+    if (used / kSecond >= due) {
+      fire = true;
+      cpu_limit_->expiry = static_cast<int64_t>(used / kSecond + 1);
+    }
+    const uint64_t next = std::max<uint64_t>(limit.soft, static_cast<uint64_t>(cpu_limit_->expiry));
+    const uint64_t wait = next > used / kSecond ? std::min<uint64_t>(next * kSecond - used, 3600 * kSecond) : kSecond;
+    cpu_limit_->timer.Arm(time::MonotonicNow() + std::max<int64_t>(static_cast<int64_t>(wait), kCpuCheckInterval));
+  }
+  if (fire) group_.SendSignal(signal::Info(signal::kSIGXCPU));
+}
+
 Result<int32_t> ProcessTimers::Create(int32_t clock_id, const Event& event) {
   switch (clock_id) {
     case kClockRealtime: case kClockMonotonic: case kClockProcessCpu: case kClockThreadCpu:
@@ -294,9 +328,10 @@ void ProcessTimers::DeletePosixTimers() {
 
 void ProcessTimers::Stop() {
   DeletePosixTimers();
-  std::unique_ptr<Itimer> dead[3];
+  std::unique_ptr<Itimer> dead[4];
   MutexLock lock(mu_);
   for (int i = 0; i < 3; ++i) dead[i] = std::move(itimers_[i]);
+  dead[3] = std::move(cpu_limit_);
   MutexUnlock unlock(mu_);
   for (auto& d : dead) d.reset();
 }

@@ -50,6 +50,8 @@ class ProcessTimers {
   // For a signal of a timer that is being delivered: its overrun count, and re-arming.
   int32_t OnDelivery(int32_t id);
   std::string Show();  // /proc/PID/timers.
+  // RLIMIT_CPU was set or inherited: SIGXCPU each second past the soft limit, SIGKILL at the hard.
+  void WatchCpuLimit();
 
  private:
   struct Itimer;
@@ -59,6 +61,8 @@ class ProcessTimers {
   void OnPosixTimer(int32_t id);
   ThreadGroup& group_;  // Owns this.
   Mutex mu_;
+  void OnCpuLimit();
+  std::unique_ptr<Itimer> cpu_limit_;   // Made when there is a limit; guarded by mu_.
   std::unique_ptr<Itimer> itimers_[3];  // Made when first armed; guarded by mu_.
   std::map<int32_t, std::unique_ptr<PosixTimer>> posix_ ABSL_GUARDED_BY(mu_);
   int32_t next_id_ ABSL_GUARDED_BY(mu_) = 0;

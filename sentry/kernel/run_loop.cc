@@ -180,7 +180,6 @@ bool Task::EmulateVsyscall(const platform::Event& event) {
 }
 
 bool Task::HandlePendingWork() {
-  user_ns_.store(context_->GuestCpuTime(), std::memory_order_relaxed);
   if (kernel_.paused_.load(std::memory_order_acquire)) {
     vfs::ContextWaiter waiter(*this);
     kernel_.resume_queue().Add(waiter, kEventIn);

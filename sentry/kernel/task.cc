@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
@@ -93,7 +93,7 @@ void Task::set_namespaces(RefPtr<NamespaceSet> set) {
   std::swap(namespaces_, set);
 }
 
-int32_t Task::TidIn(const PidNamespace& ns) const { return pid().NumberIn(ns); }
+int32_t Task::TidIn(const PidNamespace& ns) const { return pid_ref()->NumberIn(ns); }
 int32_t Task::TgidIn(const PidNamespace& ns) const { return group_->pid().NumberIn(ns); }
 int32_t Task::ParentTgidIn(const PidNamespace& ns) const {
   MutexLock lock(kernel_.tasks_mu());
@@ -113,11 +113,12 @@ char Task::StateCode() const {
 
 CpuTimes Task::GetCpuTimes() const {
   CpuTimes times;
-  times.user_ns = user_ns_.load(std::memory_order_relaxed);
   if (phase_.load(std::memory_order_acquire) == Phase::kDead) {
+    times.user_ns = user_ns_.load(std::memory_order_relaxed);
     times.system_ns = final_system_ns_.load(std::memory_order_relaxed);
     return times;
   }
+  times.user_ns = context_->GuestCpuTime();
   clockid_t clock;
   timespec ts{};
   if (started_.load(std::memory_order_acquire) && pthread_getcpuclockid(thread_, &clock) == 0 &&

@@ -286,6 +286,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   const RefPtr<Container> container_;
   mutable Mutex mu_;  // Below the tasks and signal locks. Guards the pointers for other threads.
   RefPtr<Pid> pid_;   // Under mu_ for others; exec of a non-leader takes the leader's.
+  RefPtr<Pid> retired_pid_;  // The one before that (once at most): pid() has lent it out.
   RefPtr<mm::MemoryManager> mm_;
   RefPtr<FdTable> fd_table_;
   RefPtr<FsContext> fs_;
@@ -332,7 +333,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   pthread_t thread_{};
   std::atomic<bool> started_{false};
   std::atomic<uint64_t> final_user_ns_{0}, final_system_ns_{0};
-  std::atomic<uint64_t> user_ns_{0};  // Updated at each return from guest code.
+  std::atomic<uint64_t> user_ns_{0};  // Final, once dead.
 };
 
 }  // namespace caisson::kernel

@@ -1,11 +1,12 @@
 // clone(2), clone3(2), fork(2), vfork(2), unshare(2) (Linux kernel/fork.c, copy_process()).
 #include "absl/cleanup/cleanup.h"
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/clone_flags.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task.h"
 #include "vfs/tty/tty.h"
 
@@ -175,6 +176,8 @@ SyscallResult Task::Clone(const CloneArgs& args) {
     MutexLock signal_lock(group->signal_mu);
     // Lost against a kill of this group: the child must not outlive it unseen.
     if (IsKilled()) return Errno::kERESTARTNOINTR;
+    // Its init may have ended since the check above, and has killed those it saw.
+    if (pid_ns->dead) return Errno::kENOMEM;
     if (thread) {
       if (group->group_exiting || group->exec_task != nullptr) return Errno::kERESTARTNOINTR;
     } else {
@@ -203,6 +206,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   }
   std::move(uncount).Cancel();
   kernel_.total_forks_.fetch_add(1, std::memory_order_relaxed);
+  if (!thread) group->timers().WatchCpuLimit();
   if (Result<void> started = child->Start(); !started.ok()) {
     child->exit_status_ = 0;
     child->ExitTask();

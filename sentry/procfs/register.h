@@ -11,6 +11,11 @@ namespace caisson::procfs {
 // mount(2) options: of proc(5) only hidepid=0. Errors: EINVAL for others.
 void RegisterProcAndSys(kernel::Kernel& kernel);
 
+// A proc that shows `pid_ns`: what boot mounts for a container, which has no task yet.
+Result<RefPtr<vfs::FileSystem>> NewProcFileSystem(kernel::Kernel& kernel,
+                                                  RefPtr<kernel::PidNamespace> pid_ns,
+                                                  absl::string_view options);
+
 }  // namespace caisson::procfs
 
 #endif  // CAISSON_SENTRY_PROCFS_REGISTER_H_
