@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
@@ -93,7 +93,7 @@ void Task::set_namespaces(RefPtr<NamespaceSet> set) {
   std::swap(namespaces_, set);
 }
 
-int32_t Task::TidIn(const PidNamespace& ns) const { return pid().NumberIn(ns); }
+int32_t Task::TidIn(const PidNamespace& ns) const { return pid_ref()->NumberIn(ns); }
 int32_t Task::TgidIn(const PidNamespace& ns) const { return group_->pid().NumberIn(ns); }
 int32_t Task::ParentTgidIn(const PidNamespace& ns) const {
   MutexLock lock(kernel_.tasks_mu());

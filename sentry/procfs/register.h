@@ -15,6 +15,11 @@ void RegisterProcAndSys(kernel::Kernel& kernel);
 // Errors: EBADF for every other file.
 Result<RefPtr<kernel::Pid>> ProcessOfDirectory(const vfs::FileDescription& file);
 
+// A proc that shows `pid_ns`: what boot mounts for a container, which has no task yet.
+Result<RefPtr<vfs::FileSystem>> NewProcFileSystem(kernel::Kernel& kernel,
+                                                  RefPtr<kernel::PidNamespace> pid_ns,
+                                                  absl::string_view options);
+
 }  // namespace caisson::procfs
 
 #endif  // CAISSON_SENTRY_PROCFS_REGISTER_H_

@@ -18,6 +18,9 @@ Result<RefPtr<vfs::FileDescription>> OpenKmsg(CallContext& ctx, KernelObject& o,
 Result<std::string> SelfLink(CallContext& ctx, KernelObject& o);
 Result<std::string> ThreadSelfLink(CallContext& ctx, KernelObject& o);
 
+// fd_files.cc
+Result<std::string> ReadLocks(CallContext& ctx, KernelObject& o);
+
 // root_figures.cc
 Result<std::string> ReadBuddyinfo(CallContext& ctx, KernelObject& o);
 Result<std::string> ReadLoadavg(CallContext& ctx, KernelObject& o);
@@ -26,6 +29,11 @@ Result<std::string> ReadKernelStat(CallContext& ctx, KernelObject& o);
 Result<std::string> ReadUptime(CallContext& ctx, KernelObject& o);
 Result<std::string> ReadVmstat(CallContext& ctx, KernelObject& o);
 Result<std::string> ReadZoneinfo(CallContext& ctx, KernelObject& o);
+
+// sysvipc_files.cc
+Result<std::string> ReadSysvMsg(CallContext& ctx, KernelObject& o);
+Result<std::string> ReadSysvSem(CallContext& ctx, KernelObject& o);
+Result<std::string> ReadSysvShm(CallContext& ctx, KernelObject& o);
 
 // cpuinfo_x86_64.cc
 Result<std::string> ReadCpuinfo(CallContext& ctx, KernelObject& o);

@@ -20,7 +20,7 @@ constexpr Entry WithPermission(Entry e,
 #define CAISSON_TASK_ENTRIES                                                                    \
   MemoryFile<ReadAuxv>("auxv", 0400), File<ReadCgroup>("cgroup"),                                   \
       WriteOnlyFile<WriteClearRefs>("clear_refs"), File<ReadCmdline>("cmdline"),                \
-      File<ReadComm, WriteComm>("comm"), MagicLink<CwdText, CwdPath>("cwd"),                    \
+      File<ReadComm, WriteComm>("comm"), File<ReadCpuset>("cpuset"), MagicLink<CwdText, CwdPath>("cwd"),                    \
       MemoryFile<ReadEnviron>("environ", 0400), MagicLink<ExeText, ExePath>("exe"),             \
       WithPermission(Dir("fd", kFdDirectory, 0500), Adapt<MayUseFdDirectory>::Call),            \
       WithPermission(Dir("fdinfo", kFdinfoDirectory), Adapt<MayInspectDirectory>::Call),        \
