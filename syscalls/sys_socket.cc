@@ -1,7 +1,7 @@
 // Sockets: the calls of socket(2) and their messages.
 #include <algorithm>
 
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/handlers.h"
 #include "syscalls/io.h"

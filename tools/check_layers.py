@@ -54,6 +54,8 @@ LAYERS = {
     "netstack/unix": "netstack",
     "netstack/netlink": "netstack",
     "netstack/packet": "netstack netstack/link",
+    # The table of socket families, which stands above them.
+    "netstack/sockets": "netstack/unix netstack/netlink",
     # The parts of a task; none knows Task.
     "sentry/mm": "vfs platform",
     "sentry/signal": "sentry/mm",
@@ -63,7 +65,7 @@ LAYERS = {
     "sentry/loader": "sentry/mm",
     "sentry/kernel": "sentry/mm sentry/signal sentry/futex sentry/time sentry/ipc sentry/loader "
                      "vfs/tmpfs vfs/dev vfs/pipe vfs/anon vfs/inotify vfs/tty vfs/proc netstack "
-                     "netstack/unix",
+                     "netstack/unix netstack/sockets",
     "sentry/procfs": "sentry/kernel vfs/sys vfs/cgroup",
     "sentry/debug": "sentry/kernel",
     "syscalls": "sentry/kernel",
@@ -89,9 +91,6 @@ LAYERS = {
 # Single files that may include more: the one place that links the entry points, and headers that
 # hold nothing but such an entry point.
 FILES = {
-    # The table of socket families, which stands above them.
-    "netstack/sockets.cc": "netstack/unix/unix_socket.h",
-    "netstack/sockets.h": "netstack/unix/namespace.h",
     "runsc/main.cc": "gofer/main.h sentry/boot/main.h sentry/boot/boot.h",
     "runsc/sandbox/start_bench.cc": "sentry/boot/fake_kernel.h sentry/boot/open_platform.h",
 }

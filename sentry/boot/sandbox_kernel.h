@@ -19,6 +19,9 @@
 
 namespace caisson::boot {
 
+// The reply to a call for a container that is not there.
+protocol::Reply NoContainer(const std::string& id);
+
 // Thread-safe: mu_ guards the tables, and is not held while a process is made or waited for.
 class SandboxKernel final : public KernelControl {
  public:

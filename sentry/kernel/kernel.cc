@@ -7,7 +7,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "base/log.h"
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel_context.h"

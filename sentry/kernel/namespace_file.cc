@@ -1,7 +1,7 @@
 #include "sentry/kernel/namespace_file.h"
 
 #include "absl/strings/str_cat.h"
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/kernel.h"
 #include "vfs/operations.h"

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"

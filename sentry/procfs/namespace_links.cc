@@ -1,5 +1,5 @@
 // /proc/PID/ns (Linux fs/proc/namespaces.c).
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/procfs/task_files.h"
 

@@ -1,6 +1,6 @@
 // /proc/PID/net: what the task's network namespace shows.
 #include "absl/strings/str_cat.h"
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/procfs/task_files.h"
 

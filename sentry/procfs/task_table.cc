@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sentry/procfs/register.h"
 #include "sentry/procfs/task_files.h"
 #include "vfs/permission.h"
 
@@ -106,6 +107,15 @@ constexpr Directory kProcessDirectory{.entries = kProcessEntries};
 constexpr Entry kProcess = WithPermission(Dir("", kProcessDirectory), Adapt<MayEnter>::Call);
 
 }  // namespace
+
+// Linux fs/proc/base.c, tgid_pidfd_to_pid().
+Result<RefPtr<kernel::Pid>> ProcessOfDirectory(const vfs::FileDescription& file) {
+  vfs::Inode* inode = file.inode();
+  if (inode == nullptr || !inode->is_directory() || inode->fs().type_name() != "proc" ||
+      &vfs::proc::EntryOf(*inode) != &kProcess)
+    return Errno::kEBADF;
+  return static_cast<TaskObject&>(vfs::proc::ObjectOf(*inode)).pid();
+}
 
 int64_t NumberFromName(absl::string_view name) { return ParseNumberName(name); }
 

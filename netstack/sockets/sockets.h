@@ -1,6 +1,6 @@
 // socket(2) and socketpair(2) by address family.
-#ifndef CAISSON_NETSTACK_SOCKETS_H_
-#define CAISSON_NETSTACK_SOCKETS_H_
+#ifndef CAISSON_NETSTACK_SOCKETS_SOCKETS_H_
+#define CAISSON_NETSTACK_SOCKETS_SOCKETS_H_
 
 #include <memory>
 #include <utility>
@@ -45,4 +45,4 @@ Result<std::pair<RefPtr<vfs::Socket>, RefPtr<vfs::Socket>>> NewSocketPair(
 
 }  // namespace caisson::netstack
 
-#endif  // CAISSON_NETSTACK_SOCKETS_H_
+#endif  // CAISSON_NETSTACK_SOCKETS_SOCKETS_H_

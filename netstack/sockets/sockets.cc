@@ -1,4 +1,4 @@
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 
 #include "netstack/unix/unix_socket.h"
 
