@@ -12,7 +12,9 @@ namespace {
 // Unique in the process, which is more than a kernel needs.
 std::atomic<int> g_next_mount_id{20};
 // As Linux's: the first mount namespace, and those that count up from PROC_DYNAMIC_FIRST.
-std::atomic<uint64_t> g_next_inode{0xF0000000};
+// Numbers of /proc/PID/ns/mnt: apart from those of other kinds of namespaces, which count up from
+// Linux's PROC_DYNAMIC_FIRST (sentry/kernel) and 0xF1000000 (auth), since tools compare them.
+std::atomic<uint64_t> g_next_inode{0xF2000000};
 
 }  // namespace
 

@@ -103,7 +103,21 @@ std::string ModelName() {
   return name.empty() ? "unknown" : name;
 }
 
-// The time stamp counter's rate: leaf 15H or 16H, a hypervisor's leaf, the model's name, or 1 GHz.
+// Counts for a fifth of a millisecond: about one part in 2,000.
+double MeasuredMegahertz() {
+  constexpr int64_t kWindow = 200'000;
+  unsigned aux;
+  const int64_t start = time::MonotonicNow();
+  const uint64_t first = __builtin_ia32_rdtscp(&aux);
+  int64_t now;
+  do now = time::MonotonicNow();
+  while (now - start < kWindow);
+  return static_cast<double>(__builtin_ia32_rdtscp(&aux) - first) * 1e3 /
+         static_cast<double>(now - start);
+}
+
+// The time stamp counter's rate: of leaf 15H or 16H, a hypervisor's leaf, the model's name, else as
+// measured.
 double Megahertz(const std::string& model) {
   if (const Leaf l = Cpuid(0x15); l.eax != 0 && l.ebx != 0 && l.ecx != 0)
     return static_cast<double>(l.ecx) / 1e6 * l.ebx / l.eax;
@@ -121,7 +135,7 @@ double Megahertz(const std::string& model) {
     const double ghz = strtod(model.c_str() + at + 2, nullptr);
     if (ghz > 0) return ghz * 1000;
   }
-  return 1000;
+  return MeasuredMegahertz();
 }
 
 uint32_t CacheKb() {

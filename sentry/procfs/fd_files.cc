@@ -107,6 +107,21 @@ std::vector<std::string> LockLines(vfs::Inode& inode, const vfs::Attributes& att
   return lines;
 }
 
+// open(2) of 64-bit programs implies it; what other calls make does not have it.
+bool HasLargeFile(const vfs::FileDescription& file) {
+  switch (file.kind()) {
+    case vfs::FileKind::kRegular:
+    case vfs::FileKind::kDirectory:
+    case vfs::FileKind::kTty:
+    case vfs::FileKind::kCharDevice:
+    case vfs::FileKind::kGenerated:
+    case vfs::FileKind::kNamespace:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // seq_show() of fs/proc/fd.c.
 Result<std::string> ReadFdinfo(CallContext& ctx, FdObject& o) {
   RefPtr<vfs::FileDescription> file = TRY(o.File());
@@ -114,6 +129,7 @@ Result<std::string> ReadFdinfo(CallContext& ctx, FdObject& o) {
   constexpr int kSeekCur = 1;
   const int64_t position = file->Seek(ctx, 0, kSeekCur).value_or(0);
   uint32_t flags = file->flags();
+  if (HasLargeFile(*file)) flags |= vfs::kOpenLargeFile;
   if (fds && fds->close_on_exec(o.fd()).value_or(false)) flags |= vfs::kOpenCloexec;
   vfs::Attributes attr;
   if (Result<vfs::Attributes> got = file->GetAttributes(ctx); got.ok()) attr = *got;

@@ -322,7 +322,7 @@ TEST_F(ProcfsTest, DescriptorsAreLinksToWhatTheyOpened) {
   EXPECT_EQ(*ReadLink(*first_, "/proc/self/fd/0"), "/file");
   EXPECT_THAT(*ReadLink(*first_, "/proc/self/fd/5"), ContainsRegex("^pipe:\\[[0-9]+\\]$"));
   EXPECT_EQ(Read("/proc/self/fd/0"), "content");
-  EXPECT_THAT(Read("/proc/self/fdinfo/0"), StartsWith("pos:\t0\nflags:\t02000000\nmnt_id:\t"));
+  EXPECT_THAT(Read("/proc/self/fdinfo/0"), StartsWith("pos:\t0\nflags:\t02100000\nmnt_id:\t"));
   auto attr = vfs::Stat(*first_, *vfs::Walk(*first_, first_->root(), "/proc/self/fd/0",
                                             {.follow_last = false}));
   EXPECT_EQ(attr->mode, vfs::kModeLink | 0500);

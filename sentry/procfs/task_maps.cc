@@ -67,7 +67,10 @@ Figures Measure(mm::MemoryManager& mm, const Vma& vma) {
   Figures f;
   f.size = vma.range.length();
   constexpr uint64_t kPages = 65536;
+  // Reserved space (a sanitizer's shadow is 16 TiB) would take minutes to look through.
+  constexpr uint64_t kMaxMeasured = uint64_t{16} << 30;
   std::vector<uint8_t> pages;
+  if (f.size > kMaxMeasured || vma.protection == 0) return f;
   for (GuestAddr at = vma.range.start; at < vma.range.end;) {
     const uint64_t bytes = std::min(vma.range.end - at, kPages * kPageSize);
     pages.assign(bytes / kPageSize, 0);

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "sentry/procfs/register.h"
 #include "sentry/procfs/task_files.h"
+#include "vfs/permission.h"
 
 namespace caisson::procfs {
 namespace {
@@ -38,6 +39,13 @@ constexpr Entry WithPermission(Entry e,
       File<ReadStat>("stat"), File<ReadStatm>("statm"), File<ReadStatus>("status"),             \
       File<ReadSyscall>("syscall", 0400), File<ReadUidMap, WriteUidMap>("uid_map"),             \
       File<ReadWchan>("wchan")
+
+// proc_pid_permission().
+Result<void> MayEnter(CallContext& ctx, TaskObject& o, const vfs::Attributes& attr,
+                      vfs::AccessMask access) {
+  TRY(o.Get());
+  return vfs::CheckAccess(ctx.creds(), attr, access);
+}
 
 constexpr Entry kThreadEntries[] = {CAISSON_TASK_ENTRIES, File<ReadChildren>("children")};
 constexpr Directory kThreadDirectory{.entries = kThreadEntries};
@@ -90,13 +98,13 @@ constexpr Entry kProcessEntries[] = {
     CAISSON_TASK_ENTRIES,
     File<ReadCoredumpFilter, WriteCoredumpFilter>("coredump_filter"),
     SpecialFile<OpenMountstats>("mountstats", 0400),
-    Dir("task", kThreadsDirectory),
+    WithPermission(Dir("task", kThreadsDirectory), Adapt<MayEnter>::Call),
     File<ReadTimers>("timers"),
     File<ReadTimerslack, WriteTimerslack>("timerslack_ns", 0666),
 };
 #undef CAISSON_TASK_ENTRIES
 constexpr Directory kProcessDirectory{.entries = kProcessEntries};
-constexpr Entry kProcess = Dir("", kProcessDirectory);
+constexpr Entry kProcess = WithPermission(Dir("", kProcessDirectory), Adapt<MayEnter>::Call);
 
 }  // namespace
 

@@ -52,18 +52,25 @@ GeneratedDirectory::GeneratedDirectory(const OpenArgs& args, RefPtr<GeneratedIno
     : FileDescription(FileKind::kDirectory, args.path, std::move(inode), args.flags) {}
 
 Result<void> GeneratedDirectory::Iterate(CallContext& ctx, DirectorySink& sink) {
+  if (!directory().object().Exists()) return Errno::kENOENT;
+  MutexLock lock(mu_);  // The sink writes to sentry memory only.
+  int64_t position = position_;
+  Result<void> done = Emit(ctx, sink, &position);
+  position_ = position;
+  return done;
+}
+
+Result<void> GeneratedDirectory::Emit(CallContext& ctx, DirectorySink& sink,
+                                      int64_t* position) const {
   GeneratedInode& dir = directory();
-  if (!dir.object().Exists()) return Errno::kENOENT;
   const Directory& table = *dir.entry().directory;
-  MutexLock lock(mu_);
-  auto add = [&](absl::string_view name, uint64_t ino, FileMode mode,
-                 int64_t next) ABSL_NO_THREAD_SAFETY_ANALYSIS {  // Called under `lock` only.
+  auto add = [&](absl::string_view name, uint64_t ino, FileMode mode, int64_t next) {
     if (!sink.Add(name, ino, mode & kModeType, next)) return false;
-    position_ = next;
+    *position = next;
     return true;
   };
-  if (position_ == 0 && !add(".", dir.ino(), kModeDirectory, 1)) return {};
-  if (position_ == 1) {
+  if (*position == 0 && !add(".", dir.ino(), kModeDirectory, 1)) return {};
+  if (*position == 1) {
     uint64_t ino = dir.ino();
     if (path().dentry != nullptr)
       if (RefPtr<Dentry> parent = path().dentry->parent(); parent && parent->inode_ptr() != nullptr)
@@ -71,13 +78,12 @@ Result<void> GeneratedDirectory::Iterate(CallContext& ctx, DirectorySink& sink) 
     if (!add("..", ino, kModeDirectory, kFirstRow)) return {};
   }
   const auto rows = static_cast<int64_t>(table.entries.size());
-  while (position_ < kFirstRow + rows) {
-    const Entry& e = table.entries[static_cast<size_t>(position_ - kFirstRow)];
-    if (!add(e.name, dir.ChildNumber(e.name), e.mode, position_ + 1)) return {};
+  while (*position < kFirstRow + rows) {
+    const Entry& e = table.entries[static_cast<size_t>(*position - kFirstRow)];
+    if (!add(e.name, dir.ChildNumber(e.name), e.mode, *position + 1)) return {};
   }
   if (table.list == nullptr) return {};
-  const auto from = static_cast<uint64_t>(std::max<int64_t>(position_ - kFirstCookie, 0));
-  // The sink writes to sentry memory only: the lock may be held.
+  const auto from = static_cast<uint64_t>(std::max<int64_t>(*position - kFirstCookie, 0));
   return table.list(ctx, dir.object(), from,
                     [&](absl::string_view name, const Entry& entry, uint64_t cookie) {
                       return add(name, dir.ChildNumber(name), entry.mode,

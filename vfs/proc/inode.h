@@ -71,6 +71,8 @@ class GeneratedDirectory final : public FileDescription {
 
  private:
   GeneratedInode& directory() const { return static_cast<GeneratedInode&>(*inode()); }
+  // Names from *position on, until the sink is full; *position is then after the last one taken.
+  Result<void> Emit(CallContext& ctx, DirectorySink& sink, int64_t* position) const;
   Mutex mu_;
   int64_t position_ ABSL_GUARDED_BY(mu_) = 0;
 };
