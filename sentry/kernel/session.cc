@@ -12,9 +12,9 @@ bool Kernel::IsOrphanedLocked(const ProcessGroup& pg, const ThreadGroup* without
   for (ThreadGroup* member : pg.members) {
     if (member == without || member->zombie || member->parent == nullptr) continue;
     const RefPtr<ProcessGroup>& parent_pg = member->parent->process_group;
-    // A parent that is the namespace's init does not count (Linux will_become_orphaned_pgrp()).
-    if (parent_pg && parent_pg.get() != &pg && parent_pg->session().get() == pg.session().get() &&
-        member->parent->pid().ns().init != member->parent)
+    // A container's init counts as any other parent: Linux will_become_orphaned_pgrp() leaves out
+    // the machine's init alone, and a shell that is pid 1 has job control.
+    if (parent_pg && parent_pg.get() != &pg && parent_pg->session().get() == pg.session().get())
       return false;
   }
   return true;
