@@ -47,9 +47,12 @@ std::string TimeoutBytes(int64_t ns) {
 }
 
 // sock_setsockopt(), SO_SNDBUF: doubled for the overhead of bookkeeping.
+// Linux differs: SO_*BUFFORCE is bounded, since what a queue holds is our memory, not the guest's.
+constexpr uint32_t kMaxForced = 16u << 20;
+
 uint32_t BufferSize(int32_t asked, bool force, uint32_t minimum) {
   uint32_t value = asked < 0 ? 0 : static_cast<uint32_t>(asked);
-  value = std::min<uint32_t>(value, force ? (1u << 30) - 1 : kDefaultBuffer);
+  value = std::min<uint32_t>(value, force ? kMaxForced : kDefaultBuffer);
   return std::max(value * 2, minimum);
 }
 

@@ -68,6 +68,9 @@ SyscallResult Sysinfo(Task& task, GuestAddr out) {
   static_assert(sizeof(Layout) == 112);
   auto memory = task.kernel().GetMemoryInfo(task.container());
   s.uptime = (time::BoottimeNow() - task.kernel().boot_time()) / 1'000'000'000;
+  constexpr double kLoadScale = 1 << 16;  // SI_LOAD_SHIFT.
+  const std::array<double, 3> loads = task.kernel().GetLoadAverages();
+  for (size_t i = 0; i < loads.size(); ++i) s.loads[i] = static_cast<uint64_t>(loads[i] * kLoadScale);
   s.totalram = memory.total;
   s.freeram = memory.free;
   s.sharedram = memory.shared;

@@ -1,5 +1,6 @@
 // Signals: actions, masks, kill and waits.
 #include "sentry/kernel/pidfd.h"
+#include "sentry/procfs/register.h"
 #include "sentry/signal/frame_x86_64.h"
 #include "syscalls/handlers.h"
 #include "syscalls/io.h"
@@ -308,11 +309,12 @@ SyscallResult PidfdOpen(Task& task, int32_t pid, Flags flags) {
 SyscallResult PidfdSendSignal(Task& task, Fd pidfd, SignalNumber signo, GuestAddr info_address, Flags flags) {
   if (flags.value != 0 || signo.value < 0 || signo.value > signal::kSignalCount) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(task.fd_table().Get(pidfd.value));
-  RefPtr<kernel::Pid> id = TRY(kernel::PidOf(*file));
+  Result<RefPtr<kernel::Pid>> id = kernel::PidOf(*file);
+  if (!id.ok()) id = TRY(procfs::ProcessOfDirectory(*file));
   RefPtr<kernel::ThreadGroup> target;
   {
     MutexLock lock(task.kernel().tasks_mu());
-    target = RefPtr<kernel::ThreadGroup>(id->group);
+    target = RefPtr<kernel::ThreadGroup>((*id)->group);
   }
   if (!target) return Errno::kESRCH;
   signal::Info info = UserInfo(task, task.pid_namespace(), signo.value, signal::kSiUser);

@@ -96,17 +96,21 @@ bool Dentry::IsAncestorOf(const Dentry& other) const {
 }
 
 std::string Dentry::NameInFileSystem() const {
-  std::string name;
-  RefPtr<Dentry> hold;
-  RefPtr<Dentry> next;
-  ReaderLock lock(g_tree_lock);
-  for (const Dentry* d = this; d != nullptr; d = hold.get()) {
-    next = d->parent();
-    if (next != nullptr) {
-      name.insert(0, d->name());
-      name.insert(0, "/");
+  std::vector<std::string> parts;  // Joined at the end: a guest can make very many.
+  {
+    RefPtr<Dentry> hold;
+    RefPtr<Dentry> next;
+    ReaderLock lock(g_tree_lock);
+    for (const Dentry* d = this; d != nullptr; d = hold.get()) {
+      next = d->parent();
+      if (next != nullptr) parts.push_back(d->name());
+      hold = std::move(next);
     }
-    hold = std::move(next);
+  }
+  std::string name;
+  for (auto it = parts.rbegin(); it != parts.rend(); ++it) {
+    name += '/';
+    name += *it;
   }
   return name.empty() ? "/" : name;
 }

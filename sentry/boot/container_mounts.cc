@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "sentry/kernel/kernel_context.h"
+#include "sentry/procfs/register.h"
 #include "vfs/dev/devtmpfs.h"
 #include "vfs/gofer/filesystem.h"
 #include "vfs/operations.h"
@@ -25,8 +26,12 @@ absl::Status Failed(absl::string_view what, absl::string_view path, Errno e) {
 class Builder {
  public:
   Builder(kernel::Kernel& kernel, vfs::GoferWatcher& watcher, const protocol::Container& container,
-          std::vector<UniqueFd> sockets)
-      : kernel_(kernel), watcher_(watcher), container_(container), sockets_(std::move(sockets)) {
+          RefPtr<kernel::PidNamespace> pid_ns, std::vector<UniqueFd> sockets)
+      : kernel_(kernel),
+        watcher_(watcher),
+        container_(container),
+        pid_ns_(std::move(pid_ns)),
+        sockets_(std::move(sockets)) {
     auto creds = MakeRef<auth::Credentials>(kernel.root_user_ns());
     creds->permitted = creds->effective = auth::kAllCapabilities;
     creds_ = RefPtr<const auth::Credentials>(creds);
@@ -47,6 +52,7 @@ class Builder {
   kernel::Kernel& kernel_;
   vfs::GoferWatcher& watcher_;
   const protocol::Container& container_;
+  const RefPtr<kernel::PidNamespace> pid_ns_;
   std::vector<UniqueFd> sockets_;
   RefPtr<const auth::Credentials> creds_;
   MountedContainer out_;
@@ -88,7 +94,12 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewFileSystem(const Mount& moun
       fs = std::move(*made);
       break;
     }
-    case Mount::PROC: fs = by_type("proc"); break;
+    case Mount::PROC: {
+      auto made = procfs::NewProcFileSystem(kernel_, pid_ns_, mount.data());
+      if (!made.ok()) return Failed("mount", mount.destination(), made.error());
+      fs = std::move(*made);
+      break;
+    }
     case Mount::SYSFS: fs = by_type("sysfs"); break;
     case Mount::DEVPTS: {
       fs = by_type("devpts");
@@ -228,8 +239,9 @@ absl::StatusOr<MountedContainer> Builder::Build() {
 
 absl::StatusOr<MountedContainer> MountContainer(kernel::Kernel& kernel, vfs::GoferWatcher& watcher,
                                                 const protocol::Container& container,
+                                                RefPtr<kernel::PidNamespace> pid_ns,
                                                 std::vector<UniqueFd> gofer_sockets) {
-  return Builder(kernel, watcher, container, std::move(gofer_sockets)).Build();
+  return Builder(kernel, watcher, container, std::move(pid_ns), std::move(gofer_sockets)).Build();
 }
 
 }  // namespace caisson::boot

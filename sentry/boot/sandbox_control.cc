@@ -83,7 +83,11 @@ Reply SandboxKernel::Ps(const std::string& id) {
     if (!leader) continue;
     p->set_uid(leader->creds_ref()->ruid);
     p->set_command(leader->comm());
-    if (RefPtr<mm::MemoryManager> mm = leader->mm_ref()) p->set_stub_pid(mm->address_space().host_pid());
+    if (RefPtr<mm::MemoryManager> mm = leader->mm_ref()) {
+      // Who asks runs the host's ps on these next (docker top); an exec need not pay for the name.
+      mm->address_space().SetName(p->command());
+      p->set_stub_pid(mm->address_space().host_pid());
+    }
   }
   return reply;
 }

@@ -62,11 +62,12 @@ RefPtr<kernel::ThreadGroup> SandboxKernel::GroupOf(const std::string& id, int32_
 Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<UniqueFd> gofer_sockets, ProcessFds fds) {
   if (Find(spec.id())) return ErrorReply(Reply::INVALID, absl::StrCat("container ", spec.id(), " exists"));
   auto state = std::make_shared<ContainerState>();
-  absl::StatusOr<MountedContainer> mounts = MountContainer(kernel_, watcher_, spec, std::move(gofer_sockets));
+  state->pid_ns = MakeRef<kernel::PidNamespace>(kernel_.root_pid_ns(), kernel_.root_user_ns());
+  absl::StatusOr<MountedContainer> mounts =
+      MountContainer(kernel_, watcher_, spec, state->pid_ns, std::move(gofer_sockets));
   if (!mounts.ok()) return ErrorReply(Reply::INVALID, mounts.status().message());
   state->mounts = std::move(*mounts);
   state->container = MakeRef<kernel::Container>(spec.id(), spec.pids_limit(), spec.memory_limit(), spec.cgroup_path());
-  state->pid_ns = MakeRef<kernel::PidNamespace>(kernel_.root_pid_ns(), kernel_.root_user_ns());
   state->namespaces = MakeRef<kernel::NamespaceSet>();
   state->namespaces->mount = state->mounts.ns;
   state->namespaces->uts = MakeRef<kernel::UtsNamespace>(

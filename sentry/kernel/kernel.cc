@@ -1,5 +1,6 @@
 #include "sentry/kernel/kernel.h"
 
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,16 @@
 #include "vfs/operations.h"
 
 namespace caisson::kernel {
+namespace {
+
+std::array<uint8_t, 16> RandomId() {
+  std::array<uint8_t, 16> id;
+  CHECK(getrandom(id.data(), id.size(), 0) == 16);  // Up to 256 bytes come whole.
+  return id;
+}
+
+}  // namespace
+
 Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& dispatcher,
                KernelConfig config)
     : platform_(std::move(platform)),
@@ -24,6 +35,7 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& 
       config_(config),
       boot_time_(time::BoottimeNow()),
       boot_realtime_(time::RealtimeNow()),
+      boot_id_(RandomId()),
       root_user_ns_(MakeRef<auth::UserNamespace>()),
       root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)),
       anon_inode_(MakeRef<vfs::AnonFileSystem>()->root()) {}
@@ -163,6 +175,21 @@ void Kernel::OnExit(ThreadGroup& group, std::function<void(int32_t)> callback) {
     status = group.wait_status;
   }
   callback(status);
+}
+
+CpuTimes Kernel::TotalCpu() {
+  CpuTimes total;
+  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
+    total += g->GetUsage().cpu;
+    MutexLock lock(tasks_mu_);
+    total += g->children_usage.cpu;
+  }
+  return total;
+}
+
+std::array<double, 3> Kernel::GetLoadAverages() {
+  const CpuTimes total = TotalCpu();
+  return load_average_.Update(time::MonotonicNow(), total.user_ns + total.system_ns);
 }
 
 std::string Kernel::KernelLog() const {

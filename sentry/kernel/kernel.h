@@ -2,6 +2,7 @@
 #ifndef CAISSON_SENTRY_KERNEL_KERNEL_H_
 #define CAISSON_SENTRY_KERNEL_KERNEL_H_
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "sentry/futex/futex.h"
 #include "sentry/kernel/filesystems.h"
 #include "sentry/kernel/job_control.h"
+#include "sentry/kernel/load_average.h"
 #include "sentry/kernel/namespace_file.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
@@ -95,6 +97,11 @@ class Kernel {
   // All thread groups alive or zombie, by global pid order.
   std::vector<RefPtr<ThreadGroup>> ThreadGroups();
   uint64_t task_count() const { return task_count_.load(std::memory_order_relaxed); }
+  // Of all tasks there are and of reaped children. Takes the tasks lock.
+  CpuTimes TotalCpu();
+  std::array<double, 3> GetLoadAverages();
+  // Random, the same for the kernel's life (/proc/sys/kernel/random/boot_id).
+  const std::array<uint8_t, 16>& boot_id() const { return boot_id_; }
   uint64_t total_forks() const { return total_forks_.load(std::memory_order_relaxed); }
 
   // kill(2) to groups of processes. Permission is the caller's to check with `allowed`.
@@ -164,6 +171,8 @@ class Kernel {
   const KernelConfig config_;
   const int64_t boot_time_;
   const int64_t boot_realtime_;
+  const std::array<uint8_t, 16> boot_id_;
+  LoadAverage load_average_;
   time::TimerService timers_;
   futex::FutexManager futexes_;
   RefPtr<auth::UserNamespace> root_user_ns_;

@@ -44,6 +44,16 @@ bool AlwaysAllows(const std::vector<bpf::Instruction>& program, int number) {
 
 }  // namespace
 
+SeccompFilter::~SeccompFilter() {
+  RefPtr<SeccompFilter> next = std::move(previous_);
+  // A filter that only we hold can get no new holder meanwhile.
+  while (next != nullptr && next->ref_count() == 1) {
+    std::atomic_thread_fence(std::memory_order_acquire);  // As DecRef(): after its other holders.
+    RefPtr<SeccompFilter> after = std::move(next->previous_);
+    next = std::move(after);
+  }
+}
+
 Result<RefPtr<SeccompFilter>> SeccompFilter::New(std::vector<bpf::Instruction> program,
                                                  RefPtr<SeccompFilter> previous, bool log) {
   if (!bpf::IsValidSeccompProgram(program)) return Errno::kEINVAL;

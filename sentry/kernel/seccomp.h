@@ -27,6 +27,10 @@ class SeccompFilter : public RefCounted<SeccompFilter> {
   int depth() const { return depth_; }
 
  private:
+  friend class RefCounted<SeccompFilter>;
+  // Ends a chain in a loop: thousands of filters are deeper than a task's host stack.
+  ~SeccompFilter();
+
   SeccompFilter() = default;
   std::vector<bpf::Instruction> program_;
   RefPtr<SeccompFilter> previous_;

@@ -12,8 +12,8 @@ bool Kernel::IsOrphanedLocked(const ProcessGroup& pg, const ThreadGroup* without
   for (ThreadGroup* member : pg.members) {
     if (member == without || member->zombie || member->parent == nullptr) continue;
     const RefPtr<ProcessGroup>& parent_pg = member->parent->process_group;
-    // A container's init counts as any other parent: Linux will_become_orphaned_pgrp() leaves out
-    // the machine's init alone, and a shell that is pid 1 has job control.
+    // Linux will_become_orphaned_pgrp() leaves out children of the host's own init, never those of
+    // a container's: a shell that is PID 1 has job control.
     if (parent_pg && parent_pg.get() != &pg && parent_pg->session().get() == pg.session().get())
       return false;
   }
@@ -26,10 +26,10 @@ bool Kernel::IsOrphanedProcessGroup(ThreadGroup& member) {
 }
 
 Result<int32_t> Kernel::Setsid(Task& task) {
-  RefPtr<ProcessGroup> old;  // Released after the lock, as is the terminal.
-  RefPtr<vfs::tty::Tty> tty;
+  RefPtr<vfs::tty::Tty> tty;  // Released after the lock.
   ThreadGroup& group = task.group();
   MutexLock lock(tasks_mu_);
+  RefPtr<ProcessGroup> old;  // Released under it: its end changes its id's pointer.
   if (group.pid().process_group != nullptr) return Errno::kEPERM;
   auto session = MakeRef<Session>(group.pid_ref());
   session->leader = &group;
@@ -48,8 +48,8 @@ Result<void> Kernel::Setpgid(Task& task, int32_t pid, int32_t pgid) {
   RefPtr<Pid> target_pid = pid == 0 ? task.group().pid_ref() : ns.Find(pid);
   RefPtr<Pid> pg_pid = pgid == 0 ? target_pid : ns.Find(pgid);
   if (pgid < 0) return Errno::kEINVAL;
-  RefPtr<ProcessGroup> old;
   MutexLock lock(tasks_mu_);
+  RefPtr<ProcessGroup> old;  // Released under the lock: its end changes its id's pointer.
   ThreadGroup* group = target_pid ? target_pid->group : nullptr;
   if (group == nullptr || group->zombie) return Errno::kESRCH;
   ThreadGroup& self = task.group();

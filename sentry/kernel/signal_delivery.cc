@@ -20,6 +20,8 @@ bool Task::QueueSignal(const signal::Info& info, bool to_group, bool force, bool
   ThreadGroup& group = *group_;
   if (overflow != nullptr) *overflow = false;
   const int signo = info.signo;
+  // clone(2) takes any low byte as exit signal; one that is none is not sent (do_notify_parent()).
+  if (!signal::IsValid(signo)) return false;
   MutexLock lock(group.signal_mu);
   if (group.group_exiting || (exited_ && !to_group)) return false;
   // Linux prepare_signal(): SIGCONT drops pending stops and resumes; a stop drops SIGCONT.

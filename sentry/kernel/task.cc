@@ -93,7 +93,7 @@ void Task::set_namespaces(RefPtr<NamespaceSet> set) {
   std::swap(namespaces_, set);
 }
 
-int32_t Task::TidIn(const PidNamespace& ns) const { return pid().NumberIn(ns); }
+int32_t Task::TidIn(const PidNamespace& ns) const { return pid_ref()->NumberIn(ns); }
 int32_t Task::TgidIn(const PidNamespace& ns) const { return group_->pid().NumberIn(ns); }
 int32_t Task::ParentTgidIn(const PidNamespace& ns) const {
   MutexLock lock(kernel_.tasks_mu());

@@ -286,6 +286,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   const RefPtr<Container> container_;
   mutable Mutex mu_;  // Below the tasks and signal locks. Guards the pointers for other threads.
   RefPtr<Pid> pid_;   // Under mu_ for others; exec of a non-leader takes the leader's.
+  RefPtr<Pid> retired_pid_;  // The one before that (once at most): pid() has lent it out.
   RefPtr<mm::MemoryManager> mm_;
   RefPtr<FdTable> fd_table_;
   RefPtr<FsContext> fs_;

@@ -176,6 +176,8 @@ SyscallResult Task::Clone(const CloneArgs& args) {
     MutexLock signal_lock(group->signal_mu);
     // Lost against a kill of this group: the child must not outlive it unseen.
     if (IsKilled()) return Errno::kERESTARTNOINTR;
+    // Its init may have ended since the check above, and has killed those it saw.
+    if (pid_ns->dead) return Errno::kENOMEM;
     if (thread) {
       if (group->group_exiting || group->exec_task != nullptr) return Errno::kERESTARTNOINTR;
     } else {

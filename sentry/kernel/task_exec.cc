@@ -127,6 +127,7 @@ Result<void> Task::KillOtherThreads() {
     own->task = nullptr;
     {
       MutexLock self_lock(mu_);
+      retired_pid_ = std::move(pid_);
       pid_ = group_->pid_ref();
     }
     group_->pid().task = this;

@@ -139,7 +139,8 @@ static ThreadGroup* FindReaper(ThreadGroup& dead) {
     if (g->is_subreaper && g->live_tasks > 0) return g;
   }
   ThreadGroup* init = dead.pid().ns().init;
-  return init != &dead ? init : nullptr;
+  // An init that has ended adopts nobody: it may be gone before they are.
+  return init != &dead && init != nullptr && init->live_tasks > 0 ? init : nullptr;
 }
 
 void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
@@ -243,7 +244,9 @@ void Kernel::ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& re
   if (group.process_group) {
     auto& members = group.process_group->members;
     members.erase(std::remove(members.begin(), members.end(), &group), members.end());
-    // The group object may be the last user of its id: it goes with `released`.
+    // Now, not when the group object goes: the end of a process group changes its id's pointer,
+    // which the tasks lock guards.
+    group.process_group = nullptr;
   }
   group.pid().group = nullptr;
   group.pid().task = nullptr;

@@ -56,11 +56,13 @@ Result<void> PrepareFile(vfs::CallContext& ctx, const MmapArgs& args, uint64_t l
     if ((vma.protection & abi::kProtWrite) != 0) return Errno::kEACCES;
     vma.flags &= ~kVmaMayWrite;
   }
-  vma.file = args.file;
-  vma.offset = args.offset;
+  vma.file = host.replacement ? host.replacement : args.file;
+  vma.offset = host.replacement ? 0 : args.offset;
   vma.host_anonymous = host.anonymous;
   vma.host_fd = host.host_fd;
-  vma.host_delta = host.offset - args.offset;
+  vma.host_delta = host.offset - vma.offset;
+  if (shared && (vma.flags & kVmaMayWrite) != 0 && vma.file->inode() != nullptr)
+    vma.writable = MakeRef<WritableMapping>(vma.file->inode_ref());
   return {};
 }
 

@@ -32,6 +32,19 @@ inline constexpr uint32_t kVmaDontDump = 1 << 11;
 inline constexpr uint32_t kVmaMergeable = 1 << 12;  // MADV_MERGEABLE: recorded, no effect.
 inline constexpr uint32_t kVmaSpecial = 1 << 13;
 
+// Keeps F_SEAL_WRITE of a memfd away while a VMA that may write to it exists. The parts of a VMA
+// that was split, and its copies after fork(2), share one.
+class WritableMapping : public RefCounted<WritableMapping> {
+ public:
+  explicit WritableMapping(RefPtr<vfs::Inode> inode) : inode_(std::move(inode)) {
+    inode_->AddWritableMapping();
+  }
+  ~WritableMapping() { inode_->RemoveWritableMapping(); }
+
+ private:
+  const RefPtr<vfs::Inode> inode_;
+};
+
 struct Vma {
   uint64_t start = 0;
   uint64_t end = 0;
@@ -47,6 +60,7 @@ struct Vma {
   uint64_t host_delta = 0;
   RefPtr<vfs::FileDescription> file;
   RefPtr<MappedObject> object;
+  RefPtr<WritableMapping> writable;  // Set for shared mappings that may become writable.
   std::string name;
 
   bool shared() const { return (flags & kVmaShared) != 0; }

@@ -1,7 +1,10 @@
 // /proc/PID/fd and fdinfo (Linux fs/proc/fd.c).
 #include <algorithm>
+#include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "sentry/procfs/root_files.h"
 #include "sentry/procfs/task_files.h"
 #include "vfs/file_lock.h"
 #include "vfs/operations.h"
@@ -73,32 +76,35 @@ Result<vfs::VfsPath> FdPath(CallContext& ctx, FdObject& o) {
   RefPtr<vfs::FileDescription> file = TRY(InspectedFile(ctx, o));
   if (file->path()) return file->path();
   if (file->inode() == nullptr) return Errno::kENXIO;
-  return vfs::VfsPath(o.mount().state().nameless_mount(),
+  return vfs::VfsPath(o.mount().nameless_mount(),
                       vfs::Dentry::NewRoot(file->inode_ref(), NameOf(ctx, *file)));
 }
 
-std::string ShowLocks(vfs::FileDescription& file, const kernel::FdTable* fds, vfs::Attributes& attr,
-                      const PidNamespace& ns, Kernel& kernel) {
-  std::string out;
-  vfs::Inode* inode = file.inode();
-  if (inode == nullptr || inode->locks_if_any() == nullptr) return out;
-  int number = 0;
-  for (const vfs::FileLocks::Info& info : inode->locks().Snapshot()) {
+// lock_get_status(): what follows the number. `wanted` says whose locks.
+template <typename F>
+std::vector<std::string> LockLines(vfs::Inode& inode, const vfs::Attributes& attr,
+                                   KernelObject& mount, F wanted) {
+  std::vector<std::string> lines;
+  if (inode.locks_if_any() == nullptr) return lines;
+  for (const vfs::FileLocks::Info& info : inode.locks().Snapshot()) {
     const vfs::RecordLock& l = info.lock;
-    if (l.owner != &file && l.owner != fds) continue;
+    if (!wanted(l)) continue;
     int32_t pid = -1;
     if (l.tgid > 0)
-      if (RefPtr<kernel::Pid> p = kernel.root_pid_ns()->Find(l.tgid)) pid = p->NumberIn(ns);
-    absl::StrAppend(&out, "lock:\t", ++number, ": ",
-                    info.flock ? "FLOCK " : l.ofd ? "OFDLCK" : "POSIX ", " ADVISORY  ",
-                    l.type == vfs::LockType::kWrite ? "WRITE " : "READ  ", pid, " ");
-    Append(&out, "%02x:%02x:%llu ", attr.dev.major, attr.dev.minor,
+      if (RefPtr<kernel::Pid> p = mount.kernel().root_pid_ns()->Find(l.tgid))
+        pid = p->NumberIn(mount.pid_ns());
+    if (l.tgid > 0 && pid <= 0) pid = 0;
+    std::string line = absl::StrCat(info.flock ? "FLOCK " : l.ofd ? "OFDLCK" : "POSIX ",
+                                    " ADVISORY  ",
+                                    l.type == vfs::LockType::kWrite ? "WRITE " : "READ  ", pid, " ");
+    Append(&line, "%02x:%02x:%llu ", attr.dev.major, attr.dev.minor,
            static_cast<unsigned long long>(attr.ino));
-    absl::StrAppend(&out, l.range.start, " ");
-    if (l.range.end == INT64_MAX) absl::StrAppend(&out, "EOF\n");
-    else absl::StrAppend(&out, l.range.end, "\n");
+    absl::StrAppend(&line, l.range.start, " ");
+    if (l.range.end == INT64_MAX) line += "EOF\n";
+    else absl::StrAppend(&line, l.range.end, "\n");
+    lines.push_back(std::move(line));
   }
-  return out;
+  return lines;
 }
 
 // seq_show() of fs/proc/fd.c.
@@ -116,7 +122,14 @@ Result<std::string> ReadFdinfo(CallContext& ctx, FdObject& o) {
          static_cast<long long>(position), flags,
          file->path().mount ? file->path().mount->id() : 0,
          static_cast<unsigned long long>(attr.ino));
-  out += ShowLocks(*file, fds.get(), attr, o.pid_ns(), o.kernel());
+  if (file->inode() != nullptr) {
+    int number = 0;
+    auto wanted = [&](const vfs::RecordLock& l) {
+      return l.owner == file.get() || l.owner == fds.get();
+    };
+    for (const std::string& line : LockLines(*file->inode(), attr, o.mount(), wanted))
+      absl::StrAppend(&out, "lock:\t", ++number, ": ", line);
+  }
   out += file->FdInfo();
   return out;
 }
@@ -147,6 +160,37 @@ Result<void> ListFds(CallContext&, TaskObject& o, uint64_t from, NameSink sink) 
 }
 
 }  // namespace
+
+// There is no list of all locks: those of the files that any process has open.
+Result<std::string> ReadLocks(CallContext& ctx, KernelObject& o) {
+  std::vector<RefPtr<kernel::FdTable>> tables;
+  {
+    const std::vector<RefPtr<kernel::ThreadGroup>> groups = o.kernel().ThreadGroups();
+    MutexLock lock(o.kernel().tasks_mu());
+    for (const RefPtr<kernel::ThreadGroup>& g : groups)
+      for (const RefPtr<Task>& t : g->tasks)
+        if (RefPtr<kernel::FdTable> fds = t->fd_table_ref()) tables.push_back(std::move(fds));
+  }
+  std::sort(tables.begin(), tables.end(),
+            [](const auto& a, const auto& b) { return a.get() < b.get(); });
+  tables.erase(std::unique(tables.begin(), tables.end()), tables.end());
+  absl::flat_hash_set<const vfs::Inode*> seen;
+  std::string out;
+  int number = 0;
+  for (const RefPtr<kernel::FdTable>& fds : tables)
+    for (int32_t fd : fds->Descriptors()) {
+      auto file = fds->Get(fd);
+      if (!file.ok() || (*file)->inode() == nullptr) continue;
+      vfs::Inode& inode = *(*file)->inode();
+      if (inode.locks_if_any() == nullptr || !seen.insert(&inode).second) continue;
+      vfs::Attributes attr;
+      if (Result<vfs::Attributes> got = (*file)->GetAttributes(ctx); got.ok()) attr = *got;
+      for (const std::string& line :
+           LockLines(inode, attr, o, [](const vfs::RecordLock&) { return true; }))
+        absl::StrAppend(&out, ++number, ": ", line);
+    }
+  return out;
+}
 
 // proc_fd_permission(): the threads of a group may look, whatever their ids have become.
 Result<void> MayUseFdDirectory(CallContext& ctx, TaskObject& o, const vfs::Attributes& attr,

@@ -16,6 +16,7 @@ Result<NamespaceRef> Find(CallContext& ctx, TaskObject& o) {
   TRY(MayInspect(ctx, *task));
   RefPtr<kernel::NamespaceSet> set = task->namespaces_ref();
   RefPtr<const auth::Credentials> creds = task->creds_ref();
+  RefPtr<kernel::Pid> pid = task->pid_ref();
   // An ended task has left its namespaces, but for those of its ids.
   const bool ended = task->mm_ref() == nullptr;
   NamespaceRef ns;
@@ -24,12 +25,12 @@ Result<NamespaceRef> Find(CallContext& ctx, TaskObject& o) {
     case kernel::kCloneNewuser: ns.user = creds->user_ns; return ns;
     case kernel::kCloneNewpid:
       if (!kForChildren) {
-        ns.pid = RefPtr<PidNamespace>(&task->pid_namespace());
+        ns.pid = RefPtr<PidNamespace>(&pid->ns());
         return ns;
       }
       if (ended || !set) return Errno::kENOENT;
       ns.pid = set->pid_for_children ? set->pid_for_children
-                                     : RefPtr<PidNamespace>(&task->pid_namespace());
+                                     : RefPtr<PidNamespace>(&pid->ns());
       return ns;
     case kernel::kCloneNewcgroup: return ns;
     default: break;

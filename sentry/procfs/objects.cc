@@ -1,7 +1,6 @@
 #include "sentry/procfs/objects.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdarg>
 
 #include "absl/strings/ascii.h"
@@ -11,45 +10,12 @@
 
 namespace caisson::procfs {
 
-std::string NewUuid();  // sysctl_kernel.cc
-
-ProcState::ProcState(Kernel& kernel)
+KernelObject::KernelObject(Kernel& kernel, RefPtr<PidNamespace> pid_ns)
     : kernel_(kernel),
-      boot_id_(NewUuid()),
+      pid_ns_(std::move(pid_ns)),
       nameless_mount_(MakeRef<vfs::Mount>(RefPtr<vfs::FileSystem>(&kernel.anon_inode()->fs()),
                                           vfs::Dentry::NewRoot(kernel.anon_inode()), uint64_t{0},
-                                          "none")),
-      load_time_(time::MonotonicNow()) {}
-
-kernel::CpuTimes TotalCpu(Kernel& kernel) {
-  kernel::CpuTimes total;
-  for (const RefPtr<kernel::ThreadGroup>& g : kernel.ThreadGroups()) {
-    total += g->GetUsage().cpu;
-    MutexLock lock(kernel.tasks_mu());
-    total += g->children_usage.cpu;
-  }
-  return total;
-}
-
-ProcState::LoadAverages ProcState::UpdateLoad() {
-  const kernel::CpuTimes total = TotalCpu(kernel_);
-  const uint64_t cpu_ns = total.user_ns + total.system_ns;
-  const int64_t now = time::MonotonicNow();
-  MutexLock lock(mu_);
-  const int64_t elapsed = now - load_time_;
-  if (elapsed < 100'000'000) return load_;
-  const double busy = cpu_ns > load_cpu_ns_ ? static_cast<double>(cpu_ns - load_cpu_ns_) /
-                                                  static_cast<double>(elapsed)
-                                            : 0;
-  constexpr double kPeriods[] = {60e9, 300e9, 900e9};
-  for (int i = 0; i < 3; ++i) {
-    const double keep = std::exp(-static_cast<double>(elapsed) / kPeriods[i]);
-    load_.values[i] = load_.values[i] * keep + busy * (1 - keep);
-  }
-  load_time_ = now;
-  load_cpu_ns_ = cpu_ns;
-  return load_;
-}
+                                          "none")) {}
 
 RefPtr<Task> TaskObject::FindTask() const {
   MutexLock lock(kernel().tasks_mu());

@@ -4,7 +4,6 @@
 
 #include <string>
 
-#include "base/mutex.h"
 #include "sentry/kernel/kernel.h"
 #include "vfs/proc/tree.h"
 
@@ -23,45 +22,21 @@ using vfs::proc::Entry;
 using vfs::proc::NameSink;
 using vfs::proc::Object;
 
-// What all mounts of one kernel share. Thread-safe.
-class ProcState : public RefCounted<ProcState> {
- public:
-  explicit ProcState(Kernel& kernel);
-  Kernel& kernel() const { return kernel_; }
-  const std::string& boot_id() const { return boot_id_; }
-  // Of places without a name: descriptors of anonymous files, seen through /proc/PID/fd.
-  const RefPtr<vfs::Mount>& nameless_mount() const { return nameless_mount_; }
-  // Averages over 1, 5 and 15 minutes. No timer: each call adds the mean number of busy CPUs since
-  // the call before, weighted by the time that has passed.
-  struct LoadAverages {
-    double values[3];
-  };
-  LoadAverages UpdateLoad();
-
- private:
-  Kernel& kernel_;  // Outlives its mounts.
-  const std::string boot_id_;
-  const RefPtr<vfs::Mount> nameless_mount_;
-  Mutex mu_;
-  LoadAverages load_ ABSL_GUARDED_BY(mu_) = {};
-  int64_t load_time_ ABSL_GUARDED_BY(mu_);
-  uint64_t load_cpu_ns_ ABSL_GUARDED_BY(mu_) = 0;
-};
-
 // One mount of proc or sysfs.
 class KernelObject final : public Object {
  public:
-  KernelObject(RefPtr<ProcState> state, RefPtr<PidNamespace> pid_ns)
-      : state_(std::move(state)), pid_ns_(std::move(pid_ns)) {}
-  ProcState& state() const { return *state_; }
-  Kernel& kernel() const { return state_->kernel(); }
+  KernelObject(Kernel& kernel, RefPtr<PidNamespace> pid_ns);
+  Kernel& kernel() const { return kernel_; }
   const PidNamespace& pid_ns() const { return *pid_ns_; }
+  // Of places without a name: descriptors of anonymous files, seen through /proc/PID/fd.
+  const RefPtr<vfs::Mount>& nameless_mount() const { return nameless_mount_; }
   bool Same(const Object&) const override { return true; }  // One for each tree.
   void FillAttributes(CallContext& ctx, const Entry& entry, vfs::Attributes& attr) override;
 
  private:
-  const RefPtr<ProcState> state_;
+  Kernel& kernel_;  // Outlives its mounts.
   const RefPtr<PidNamespace> pid_ns_;
+  const RefPtr<vfs::Mount> nameless_mount_;
 };
 
 // /proc/PID and /proc/PID/task/TID. Holds the number, not the task, as Linux's inodes do.
@@ -103,9 +78,6 @@ class MmObject final : public Object {
 inline Task* CallerOf(CallContext& ctx) { return static_cast<Task*>(ctx.owner()); }
 // Of the caller, else of some container: what /proc/meminfo is about. Null before the first task.
 RefPtr<kernel::Container> ContainerOf(CallContext& ctx, Kernel& kernel);
-
-// Of all tasks there are and of reaped children.
-kernel::CpuTimes TotalCpu(Kernel& kernel);
 
 // ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS. Errors: EACCES.
 Result<void> MayInspect(CallContext& ctx, Task& target);

@@ -9,7 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "netstack/sockets.h"
+#include "netstack/sockets/sockets.h"
 #include "platform/fake/fake_platform.h"
 #include "sentry/ipc/namespace.h"
 #include "sentry/kernel/container.h"

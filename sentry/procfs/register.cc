@@ -19,30 +19,31 @@ Result<void> CheckProcOptions(absl::string_view options) {
 
 }  // namespace
 
-void RegisterProcAndSys(kernel::Kernel& kernel) {
-  auto state = MakeRef<ProcState>(kernel);
-  auto object_for = [state](CallContext& ctx) {
-    RefPtr<PidNamespace> ns = state->kernel().root_pid_ns();
-    if (Task* task = CallerOf(ctx)) ns = RefPtr<PidNamespace>(&task->pid_namespace());
-    return RefPtr<Object>(MakeRef<KernelObject>(state, std::move(ns)));
+Result<RefPtr<vfs::FileSystem>> NewProcFileSystem(Kernel& kernel, RefPtr<PidNamespace> pid_ns,
+                                                  absl::string_view options) {
+  TRY(CheckProcOptions(options));
+  return RefPtr<vfs::FileSystem>(MakeRef<vfs::proc::GeneratedFileSystem>(
+      "proc", kProcMagic, kProcRoot, MakeRef<KernelObject>(kernel, std::move(pid_ns))));
+}
+
+void RegisterProcAndSys(Kernel& kernel) {
+  auto make_proc = [&kernel](CallContext& ctx, absl::string_view, absl::string_view options) {
+    Task* task = CallerOf(ctx);
+    return NewProcFileSystem(kernel,
+                             task != nullptr ? RefPtr<PidNamespace>(&task->pid_namespace())
+                                             : kernel.root_pid_ns(),
+                             options);
+  };
+  auto make_sysfs = [&kernel](CallContext&, absl::string_view,
+                              absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
+    if (!options.empty()) return Errno::kEINVAL;
+    return RefPtr<vfs::FileSystem>(MakeRef<vfs::proc::GeneratedFileSystem>(
+        "sysfs", kSysfsMagic, kSysfsRoot,
+        MakeRef<KernelObject>(kernel, kernel.root_pid_ns())));
   };
   kernel::FileSystemTypes& types = kernel.file_system_types();
-  types.Register(
-      "proc", {.make = [object_for](CallContext& ctx, absl::string_view,
-                                    absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
-                 TRY(CheckProcOptions(options));
-                 return RefPtr<vfs::FileSystem>(MakeRef<vfs::proc::GeneratedFileSystem>(
-                     "proc", kProcMagic, kProcRoot, object_for(ctx)));
-               },
-               .in_user_namespace = true});
-  types.Register(
-      "sysfs", {.make = [object_for](CallContext& ctx, absl::string_view,
-                                     absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
-                  if (!options.empty()) return Errno::kEINVAL;
-                  return RefPtr<vfs::FileSystem>(MakeRef<vfs::proc::GeneratedFileSystem>(
-                      "sysfs", kSysfsMagic, kSysfsRoot, object_for(ctx)));
-                },
-                .in_user_namespace = true});
+  types.Register("proc", {.make = make_proc, .in_user_namespace = true});
+  types.Register("sysfs", {.make = make_sysfs, .in_user_namespace = true});
 }
 
 }  // namespace caisson::procfs

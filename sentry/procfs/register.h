@@ -11,6 +11,15 @@ namespace caisson::procfs {
 // mount(2) options: of proc(5) only hidepid=0. Errors: EINVAL for others.
 void RegisterProcAndSys(kernel::Kernel& kernel);
 
+// The process that an open directory /proc/PID stands for, as pidfd_send_signal(2) takes it.
+// Errors: EBADF for every other file.
+Result<RefPtr<kernel::Pid>> ProcessOfDirectory(const vfs::FileDescription& file);
+
+// A proc that shows `pid_ns`: what boot mounts for a container, which has no task yet.
+Result<RefPtr<vfs::FileSystem>> NewProcFileSystem(kernel::Kernel& kernel,
+                                                  RefPtr<kernel::PidNamespace> pid_ns,
+                                                  absl::string_view options);
+
 }  // namespace caisson::procfs
 
 #endif  // CAISSON_SENTRY_PROCFS_REGISTER_H_

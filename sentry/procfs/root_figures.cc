@@ -41,10 +41,10 @@ TaskCounts CountTasks(Kernel& kernel) {
 }  // namespace
 
 Result<std::string> ReadLoadavg(CallContext&, KernelObject& o) {
-  const ProcState::LoadAverages load = o.state().UpdateLoad();
+  const std::array<double, 3> load = o.kernel().GetLoadAverages();
   const TaskCounts counts = CountTasks(o.kernel());
   std::string out;
-  Append(&out, "%.2f %.2f %.2f %llu/%llu %d\n", load.values[0], load.values[1], load.values[2],
+  Append(&out, "%.2f %.2f %.2f %llu/%llu %d\n", load[0], load[1], load[2],
          static_cast<unsigned long long>(counts.running),
          static_cast<unsigned long long>(counts.total), o.pid_ns().last());
   return out;
@@ -52,7 +52,7 @@ Result<std::string> ReadLoadavg(CallContext&, KernelObject& o) {
 
 Result<std::string> ReadUptime(CallContext&, KernelObject& o) {
   const uint64_t up = UptimeNs(o.kernel());
-  const kernel::CpuTimes cpu = TotalCpu(o.kernel());
+  const kernel::CpuTimes cpu = o.kernel().TotalCpu();
   const uint64_t all = up * CpuCount(o.kernel());
   const uint64_t idle = all - std::min(all, cpu.user_ns + cpu.system_ns);
   std::string out;
@@ -69,7 +69,7 @@ Result<std::string> ReadUptime(CallContext&, KernelObject& o) {
 Result<std::string> ReadKernelStat(CallContext&, KernelObject& o) {
   Kernel& kernel = o.kernel();
   const uint32_t cpus = CpuCount(kernel);
-  const kernel::CpuTimes cpu = TotalCpu(kernel);
+  const kernel::CpuTimes cpu = kernel.TotalCpu();
   const uint64_t all = UptimeNs(kernel) * cpus;
   const uint64_t idle = all - std::min(all, cpu.user_ns + cpu.system_ns);
   std::string out;

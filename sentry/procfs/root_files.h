@@ -18,6 +18,9 @@ Result<RefPtr<vfs::FileDescription>> OpenKmsg(CallContext& ctx, KernelObject& o,
 Result<std::string> SelfLink(CallContext& ctx, KernelObject& o);
 Result<std::string> ThreadSelfLink(CallContext& ctx, KernelObject& o);
 
+// fd_files.cc
+Result<std::string> ReadLocks(CallContext& ctx, KernelObject& o);
+
 // root_figures.cc
 Result<std::string> ReadBuddyinfo(CallContext& ctx, KernelObject& o);
 Result<std::string> ReadLoadavg(CallContext& ctx, KernelObject& o);

@@ -9,6 +9,7 @@ constexpr char kCgroups[] =
     "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpuset\t0\t1\t1\ncpu\t0\t1\t1\n"
     "cpuacct\t0\t1\t1\nblkio\t0\t1\t1\nmemory\t0\t1\t1\ndevices\t0\t1\t1\nfreezer\t0\t1\t1\n"
     "pids\t0\t1\t1\n";
+constexpr char kCmdline[] = "BOOT_IMAGE=/caisson quiet\n";
 constexpr char kExecdomains[] = "0-0\tLinux           \t[kernel]\n";
 constexpr char kMarker[] = "1\n";
 constexpr char kNothing[] = "";
@@ -19,9 +20,22 @@ constexpr Entry kSysvEntries[] = {File<ReadSysvMsg>("msg"), File<ReadSysvSem>("s
                                   File<ReadSysvShm>("shm")};
 constexpr Directory kSysvDirectory{.entries = kSysvEntries, .cached = true};
 
+// ps(1) finds names of terminals by their numbers here.
+constexpr char kTtyDrivers[] =
+    "/dev/tty             /dev/tty        5       0 system:/dev/tty\n"
+    "/dev/console         /dev/console    5       1 system:console\n"
+    "/dev/ptmx            /dev/ptmx       5       2 system\n"
+    "pty_slave            /dev/pts      136 0-1048575 pty:slave\n"
+    "pty_master           /dev/ptm      128 0-1048575 pty:master\n";
+constexpr char kTtyLdiscs[] = "n_tty       0\n";
+constexpr Entry kTtyEntries[] = {File<Constant<kTtyDrivers>>("drivers"),
+                                 File<Constant<kTtyLdiscs>>("ldiscs")};
+constexpr Directory kTtyDirectory{.entries = kTtyEntries, .cached = true};
+
 constexpr Entry kEntries[] = {
     File<ReadBuddyinfo>("buddyinfo"),
     File<Constant<kCgroups>>("cgroups"),
+    File<Constant<kCmdline>>("cmdline"),
     File<Constant<kNothing>>("consoles"),
     File<ReadCpuinfo>("cpuinfo"),
     File<ReadDevices>("devices"),
@@ -32,7 +46,7 @@ constexpr Entry kEntries[] = {
     File<Constant<kMarker>>("kernel_is_caisson"),
     SpecialFile<OpenKmsg>("kmsg", 0400),
     File<ReadLoadavg>("loadavg"),
-    File<Constant<kNothing>>("locks"),
+    File<ReadLocks>("locks"),
     File<ReadMeminfo>("meminfo"),
     File<Constant<kNothing>>("misc"),
     File<Constant<kNothing>>("modules"),
@@ -45,6 +59,7 @@ constexpr Entry kEntries[] = {
     Dir("sys", kSysctlDirectory),
     Dir("sysvipc", kSysvDirectory),
     Link<ThreadSelfLink>("thread-self"),
+    Dir("tty", kTtyDirectory),
     File<ReadUptime>("uptime"),
     File<ReadVersion>("version"),
     File<ReadVmstat>("vmstat"),

@@ -1,25 +1,25 @@
 // /proc/sys/kernel.
 #include <sys/random.h>
 
+#include <array>
+
 #include "absl/strings/str_cat.h"
 #include "sentry/kernel/version.h"
 #include "sentry/procfs/sysctl.h"
 
 namespace caisson::procfs {
 
-// A random UUID of version 4 (RFC 9562), without a newline.
-std::string NewUuid() {
-  unsigned char b[16] = {};
-  CHECK(getrandom(b, sizeof(b), 0) == sizeof(b));  // Up to 256 bytes come whole.
-  b[6] = static_cast<unsigned char>((b[6] & 0x0f) | 0x40);
-  b[8] = static_cast<unsigned char>((b[8] & 0x3f) | 0x80);
+namespace {
+
+// The text of a UUID of version 4 (RFC 9562) from random bytes.
+std::string UuidText(std::array<uint8_t, 16> b) {
+  b[6] = static_cast<uint8_t>((b[6] & 0x0f) | 0x40);
+  b[8] = static_cast<uint8_t>((b[8] & 0x3f) | 0x80);
   std::string out;
   for (int i = 0; i < 16; ++i)
     Append(&out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", b[i]);
   return out;
 }
-
-namespace {
 
 // The caller's, as the values are of its UTS namespace.
 Result<RefPtr<kernel::UtsNamespace>> UtsOf(CallContext& ctx) {
@@ -72,8 +72,14 @@ Result<std::string> ReadPidMax(CallContext&, KernelObject&) {
 Result<std::string> ReadCapLastCap(CallContext&, KernelObject&) {
   return absl::StrCat(auth::kLastCapability, "\n");
 }
-Result<std::string> ReadBootId(CallContext&, KernelObject& o) { return o.state().boot_id() + "\n"; }
-Result<std::string> ReadUuid(CallContext&, KernelObject&) { return NewUuid() + "\n"; }
+Result<std::string> ReadBootId(CallContext&, KernelObject& o) {
+  return UuidText(o.kernel().boot_id()) + "\n";
+}
+Result<std::string> ReadUuid(CallContext&, KernelObject&) {
+  std::array<uint8_t, 16> bytes;
+  CHECK(getrandom(bytes.data(), bytes.size(), 0) == 16);  // Up to 256 bytes come whole.
+  return UuidText(bytes) + "\n";
+}
 
 constexpr char kZero[] = "0\n";
 constexpr char kOne[] = "1\n";

@@ -32,6 +32,7 @@ Result<std::string> ReadNumaMaps(CallContext& ctx, MmObject& o);
 Result<std::string> ReadComm(CallContext& ctx, TaskObject& o);
 Result<void> WriteComm(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
 Result<std::string> ReadCgroup(CallContext& ctx, TaskObject& o);
+Result<std::string> ReadCpuset(CallContext& ctx, TaskObject& o);
 Result<std::string> ReadChildren(CallContext& ctx, TaskObject& o);
 Result<void> WriteClearRefs(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
 Result<std::string> ReadCoredumpFilter(CallContext& ctx, TaskObject& o);

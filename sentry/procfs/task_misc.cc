@@ -55,6 +55,11 @@ Result<std::string> ReadCgroup(CallContext&, TaskObject& o) {
   return std::string("0::/\n");
 }
 
+Result<std::string> ReadCpuset(CallContext&, TaskObject& o) {
+  TRY(o.Get());
+  return std::string("/\n");
+}
+
 Result<std::string> ReadChildren(CallContext&, TaskObject& o) {
   RefPtr<Task> task = TRY(o.Get());
   std::string out;

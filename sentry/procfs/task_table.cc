@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sentry/procfs/register.h"
 #include "sentry/procfs/task_files.h"
 
 namespace caisson::procfs {
@@ -19,7 +20,7 @@ constexpr Entry WithPermission(Entry e,
 #define CAISSON_TASK_ENTRIES                                                                    \
   MemoryFile<ReadAuxv>("auxv", 0400), File<ReadCgroup>("cgroup"),                                   \
       WriteOnlyFile<WriteClearRefs>("clear_refs"), File<ReadCmdline>("cmdline"),                \
-      File<ReadComm, WriteComm>("comm"), MagicLink<CwdText, CwdPath>("cwd"),                    \
+      File<ReadComm, WriteComm>("comm"), File<ReadCpuset>("cpuset"), MagicLink<CwdText, CwdPath>("cwd"),                    \
       MemoryFile<ReadEnviron>("environ", 0400), MagicLink<ExeText, ExePath>("exe"),             \
       WithPermission(Dir("fd", kFdDirectory, 0500), Adapt<MayUseFdDirectory>::Call),            \
       WithPermission(Dir("fdinfo", kFdinfoDirectory), Adapt<MayInspectDirectory>::Call),        \
@@ -98,6 +99,15 @@ constexpr Directory kProcessDirectory{.entries = kProcessEntries};
 constexpr Entry kProcess = Dir("", kProcessDirectory);
 
 }  // namespace
+
+// Linux fs/proc/base.c, tgid_pidfd_to_pid().
+Result<RefPtr<kernel::Pid>> ProcessOfDirectory(const vfs::FileDescription& file) {
+  vfs::Inode* inode = file.inode();
+  if (inode == nullptr || !inode->is_directory() || inode->fs().type_name() != "proc" ||
+      &vfs::proc::EntryOf(*inode) != &kProcess)
+    return Errno::kEBADF;
+  return static_cast<TaskObject&>(vfs::proc::ObjectOf(*inode)).pid();
+}
 
 int64_t NumberFromName(absl::string_view name) { return ParseNumberName(name); }
 

@@ -1,6 +1,11 @@
 #include "sentry/signal/signal.h"
 
+#include <algorithm>
+
 namespace caisson::signal {
+
+// Whatever RLIMIT_SIGPENDING says: root of a container can raise it, and Take() walks the list.
+constexpr uint64_t kMaxQueued = 65536;
 
 DefaultAction DefaultOf(int signo) {
   switch (signo) {
@@ -45,7 +50,7 @@ bool Queue::Add(const Info& info, uint64_t limit, bool* overflow) {
   if (overflow != nullptr) *overflow = false;
   if (!IsRealtime(info.signo)) {
     if (Contains(info.signo)) return false;
-  } else if (queued_.size() >= limit) {
+  } else if (queued_.size() >= std::min(limit, kMaxQueued)) {
     if (overflow != nullptr) *overflow = true;
     return false;
   }

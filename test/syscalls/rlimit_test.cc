@@ -178,7 +178,7 @@ TEST(PriorityTest, NiceIsKeptAndClamped) {
 TEST(PriorityTest, UnprivilegedCannotRaise) {
   EXPECT_THAT(InChild([] {
                 setresuid(1000, 1000, 1000);
-                EXPECT_THAT(setpriority(PRIO_PROCESS, 0, -5), SyscallFailsWithErrno(EACCES));
+                EXPECT_THAT(setpriority(PRIO_PROCESS, 0, -20), SyscallFailsWithErrno(EACCES));
               }),
               ExitsWith(0));
 }

@@ -12,6 +12,7 @@
 namespace caisson::vfs {
 namespace {
 
+constexpr int kMaxWays = 1000;  // Between an instance and those above, or below, it.
 constexpr uint32_t kPrivateBits = kEpollExclusive | kEpollWakeup | kEpollOneshot | kEpollEdge;
 // Linux fs/eventpoll.c, EPOLLEXCLUSIVE_OK_BITS.
 constexpr uint32_t kExclusiveAllowed =
@@ -59,7 +60,10 @@ class EpollCore final : public RefCounted<EpollCore> {
   Result<void> Nest(EpollCore& child) ABSL_LOCKS_EXCLUDED(nesting_mu);
   void Unnest(EpollCore& child) ABSL_LOCKS_EXCLUDED(nesting_mu);
   // Levels of instances below (above) this one; -1 if `sought` is among them.
-  static int Levels(const EpollCore& from, bool down, const EpollCore& sought, int depth);
+  // So, too, if there are too many ways: both this walk and a notification follow each of them
+  // (Linux fs/eventpoll.c, path_count_inc()).
+  static int Levels(const EpollCore& from, bool down, const EpollCore& sought, int depth,
+                    int* budget);
 
   // Taken before the locks of watched files (and of instances below this one): registrations
   // change, and files are asked for their readiness, under it. So a file whose registration was
@@ -138,12 +142,13 @@ void EpollCore::OnItemEvent(EpollItem& item) {
   queue_.Notify(kReadable);
 }
 
-int EpollCore::Levels(const EpollCore& from, bool down, const EpollCore& sought, int depth)
+int EpollCore::Levels(const EpollCore& from, bool down, const EpollCore& sought, int depth,
+                      int* budget)
     ABSL_NO_THREAD_SAFETY_ANALYSIS {  // Called by Nest() alone, under nesting_mu.
-  if (&from == &sought || depth > kEpollMaxNesting) return -1;
+  if (&from == &sought || depth > kEpollMaxNesting || --*budget < 0) return -1;
   int levels = 0;
   for (const EpollCore* next : down ? from.children_ : from.parents_) {
-    int below = Levels(*next, down, sought, depth + 1);
+    int below = Levels(*next, down, sought, depth + 1, budget);
     if (below < 0) return -1;
     levels = std::max(levels, below + 1);
   }
@@ -152,8 +157,9 @@ int EpollCore::Levels(const EpollCore& from, bool down, const EpollCore& sought,
 
 Result<void> EpollCore::Nest(EpollCore& child) {
   MutexLock lock(nesting_mu);
-  int below = Levels(child, true, *this, 1);
-  int above = Levels(*this, false, child, 0);
+  int below_budget = kMaxWays, above_budget = kMaxWays;
+  int below = Levels(child, true, *this, 1, &below_budget);
+  int above = Levels(*this, false, child, 0, &above_budget);
   if (below < 0 || above < 0 || above + 1 + below > kEpollMaxNesting) return Errno::kELOOP;
   children_.push_back(&child);
   child.parents_.push_back(this);

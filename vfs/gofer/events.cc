@@ -44,6 +44,7 @@ bool GoferInode::HandleEvent(uint32_t mask, uint32_t cookie, absl::string_view n
   const bool appears = (kind & (IN_CREATE | IN_MOVED_TO)) != 0;
   const bool goes = (kind & (IN_DELETE | IN_MOVED_FROM)) != 0;
   RefPtr<GoferInode> child;
+  bool own = false;
   {
     MutexLock lock(gofer().place_mu());
     MutexLock cache_lock(directory_->mu());
@@ -51,6 +52,12 @@ bool GoferInode::HandleEvent(uint32_t mask, uint32_t cookie, absl::string_view n
     DirectoryCache::Found found = directory_->FindLocked(name);
     if (found.inode != nullptr && found.inode->TryIncRef())
       child = RefPtr<GoferInode>::Adopt(found.inode);
+    if (child) {
+      const int64_t changed = child->own_change_.load(std::memory_order_relaxed);
+      own = time::MonotonicNow() - changed < kOwnEventAge;
+    }
+    // The last of what was done to a file that is gone by now.
+    if (!appears && !goes && found.kind == DirectoryCache::Kind::kAbsent) return false;
     if (!appears && !goes && child && child->is_regular()) {
       // Somebody in the guest has it open for writing: its attributes come from that descriptor.
       MutexLock file_lock(child->file_mu_);
@@ -63,12 +70,11 @@ bool GoferInode::HandleEvent(uint32_t mask, uint32_t cookie, absl::string_view n
     } else if (found.kind == DirectoryCache::Kind::kRecord) {
       directory_->SetUnknownLocked(name);
     }
-    directory_->ForeignChangeLocked(appears || goes);
+    // An answer about the inode that may be overtaken is told by its own count of invalidations.
+    if (appears || goes || !own) directory_->ForeignChangeLocked(appears || goes);
   }
   if (appears || goes) Invalidate(false);
-  bool own = false;
   if (child) {
-    own = time::MonotonicNow() - child->own_change_.load(std::memory_order_relaxed) < kOwnEventAge;
     if (goes) child->ForgetName(*this, name);
     child->Invalidate((kind & IN_MODIFY) == 0);
     // The host may have copied it up; and a removed file should not be kept on its disk.

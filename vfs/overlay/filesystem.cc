@@ -1,5 +1,7 @@
 #include "vfs/overlay/filesystem.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "vfs/overlay/node.h"
 
@@ -16,6 +18,17 @@ bool Matches(Node& node, const Layers& found, const std::vector<Layers::Lower>& 
 
 }  // namespace
 
+int StackDepth(const Config& config) {
+  int below = 0;
+  auto count = [&below](const Layer& layer) {
+    if (layer.fs == nullptr || layer.fs->type_name() != "overlay") return;  // Ours alone is so named.
+    below = std::max(below, static_cast<OverlayFileSystem&>(*layer.fs).stack_depth());
+  };
+  for (const Layer& l : config.lowers) count(l);
+  count(config.upper);
+  return below + 1;
+}
+
 Result<bool> IsWhiteout(CallContext& ctx, Inode& inode) {
   if (inode.type() != kModeChar) return false;
   Attributes attr = TRY(inode.GetAttributes(ctx));
@@ -30,7 +43,7 @@ Result<bool> IsOpaque(CallContext& ctx, Inode& directory) {
 }
 
 OverlayFileSystem::OverlayFileSystem(Config config)
-    : FileSystem("overlay"), config_(std::move(config)) {
+    : FileSystem("overlay"), config_(std::move(config)), stack_depth_(StackDepth(config_)) {
   for (const Layer& l : config_.lowers) l.fs->AddUser();
   if (has_upper()) {
     config_.upper.fs->AddUser();

@@ -32,6 +32,9 @@ struct Layers {
   std::vector<Lower> lowers;
 };
 
+// The overlays that one over these layers would make, itself included, one upon the other.
+int StackDepth(const Config& config);
+
 // Thread-safe. Lock order: a node's copy_mu_, change_mu_, then table_mu_ and nodes' mu_; the layers'
 // own locks come after change_mu_.
 class OverlayFileSystem final : public FileSystem {
@@ -46,6 +49,8 @@ class OverlayFileSystem final : public FileSystem {
   bool read_only() const override { return config_.upper.fs == nullptr; }
 
   // --- For nodes. ---
+  // How many overlays lie upon each other, this one included.
+  int stack_depth() const { return stack_depth_; }
   bool has_upper() const { return config_.upper.fs != nullptr; }
   Inode& work() { return *config_.work; }
   std::string TempName();
@@ -72,6 +77,7 @@ class OverlayFileSystem final : public FileSystem {
 
  private:
   const Config config_;
+  const int stack_depth_;
   SharedMutex change_mu_;
   std::atomic<uint64_t> next_temp_{0};
   Mutex root_mu_;

@@ -42,6 +42,9 @@ Result<RefPtr<FileSystem>> MakeOverlay(CallContext& ctx, Config config) {
         config.work == config.upper.root)
       return Errno::kEINVAL;
   }
+  // Each level is a level of recursion in every operation (Linux FILESYSTEM_MAX_STACK_DEPTH).
+  constexpr int kMaxStackDepth = 2;
+  if (StackDepth(config) > kMaxStackDepth) return Errno::kEINVAL;
   return RefPtr<FileSystem>(MakeRef<OverlayFileSystem>(std::move(config)));
 }
 

@@ -56,7 +56,8 @@ Result<void> GeneratedDirectory::Iterate(CallContext& ctx, DirectorySink& sink) 
   if (!dir.object().Exists()) return Errno::kENOENT;
   const Directory& table = *dir.entry().directory;
   MutexLock lock(mu_);
-  auto add = [&](absl::string_view name, uint64_t ino, FileMode mode, int64_t next) {
+  auto add = [&](absl::string_view name, uint64_t ino, FileMode mode,
+                 int64_t next) ABSL_NO_THREAD_SAFETY_ANALYSIS {  // Called under `lock` only.
     if (!sink.Add(name, ino, mode & kModeType, next)) return false;
     position_ = next;
     return true;

@@ -66,5 +66,8 @@ void GeneratedFileSystem::Forget(Inode& inode, uint64_t ino) {
 }
 
 Object& ObjectOf(Inode& inode) { return static_cast<GeneratedInode&>(inode).object(); }
+const Entry& EntryOf(const Inode& inode) {
+  return static_cast<const GeneratedInode&>(inode).entry();
+}
 
 }  // namespace caisson::vfs::proc

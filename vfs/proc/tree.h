@@ -107,6 +107,8 @@ class GeneratedFileSystem : public FileSystem {
 
 // The object of a generated inode (an open file's inode()), for the sentry's own kinds of files.
 Object& ObjectOf(Inode& inode);
+// The table row that a generated inode is for.
+const Entry& EntryOf(const Inode& inode);
 
 }  // namespace caisson::vfs::proc
 
