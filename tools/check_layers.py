@@ -84,6 +84,7 @@ LAYERS = {
     # Guests know nothing of the product.
     "test/util": "",
     "test/syscalls": "test/util",
+    "test/security": "test/util",
     "test/cli": "runsc/cmd runsc/sandbox sentry/boot gofer",
     "benchmarks": "",
 }

@@ -159,11 +159,14 @@ class Generator : public Xbyak::CodeGenerator {
     cmp(dword[r12 + offsetof(Request, kind)], static_cast<int>(RequestKind::kCompareExchange));
     je(cas);
     LoadArguments();
+    // Kept in a register: when the new thread gets to run, the page may hold the next vector, and
+    // it would take itself for the worker.
+    mov(r15d, dword[r12 + offsetof(Request, kind)]);
     mov(eax, dword[r12 + offsetof(Request, number)]);
     syscall();
     test(rax, rax);
     jnz(store);
-    cmp(dword[r12 + offsetof(Request, kind)], static_cast<int>(RequestKind::kCloneThread));
+    cmp(r15d, static_cast<int>(RequestKind::kCloneThread));
     je(park_, T_NEAR);
     ja(child_, T_NEAR);
     L(store);
@@ -206,7 +209,7 @@ class Generator : public Xbyak::CodeGenerator {
   // else, takes its own socket, and closes what came with them (PLATFORM.md 7).
   void ChildStart() {
     L(child_);
-    mov(rbx, qword[r12 + offsetof(Request, args) + 40]);
+    mov(rbx, r9);  // Its last argument, for the same reason not from the page.
     mov(rdi, kControlAddr);
     mov(esi, kControlSize);
     mov(edx, 1);       // PROT_READ

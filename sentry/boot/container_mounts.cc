@@ -87,13 +87,7 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewFileSystem(const Mount& moun
     case Mount::GOFER: fs = NewGofer(mount); break;
     case Mount::TMPFS:
     case Mount::SHM: fs = by_type("tmpfs"); break;
-    case Mount::DEVTMPFS: {
-      std::vector<vfs::dev::DeviceNode> nodes;
-      auto made = vfs::dev::MakeDevtmpfs(ctx(), mount.data(), nodes);
-      if (!made.ok()) return Failed("mount", mount.destination(), made.error());
-      fs = std::move(*made);
-      break;
-    }
+    case Mount::DEVTMPFS: fs = by_type("tmpfs"); break;  // Build() puts the nodes into it.
     case Mount::PROC: {
       auto made = procfs::NewProcFileSystem(kernel_, pid_ns_, mount.data());
       if (!made.ok()) return Failed("mount", mount.destination(), made.error());

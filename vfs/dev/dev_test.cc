@@ -31,7 +31,7 @@ class DevTest : public ::testing::Test {
 
 TEST_F(DevTest, HoldsTheStandardNames) {
   EXPECT_EQ(*ctx_.List("/dev"),
-            (std::vector<std::string>{"fd", "full", "mqueue", "net", "null", "ptmx", "pts",
+            (std::vector<std::string>{"fd", "full", "net", "null", "ptmx", "pts",
                                       "random", "shm", "stderr", "stdin", "stdout", "tty",
                                       "urandom", "zero"}));
   Attributes null = *ctx_.Stat("/dev/null");

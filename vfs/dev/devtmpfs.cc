@@ -69,7 +69,7 @@ Result<void> PopulateDev(CallContext& ctx, Dentry& directory,
   static constexpr struct {
     const char* name;
     FileMode mode;
-  } kDirectories[] = {{"pts", 0755}, {"shm", 01777}, {"mqueue", 01777}};
+  } kDirectories[] = {{"pts", 0755}, {"shm", 01777}};
   for (const auto& d : kDirectories) TRY(MakeDirectory(ctx, directory, d.name, d.mode));
   static constexpr struct {
     const char* name;
