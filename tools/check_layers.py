@@ -68,7 +68,7 @@ LAYERS = {
                      "netstack/unix netstack/sockets",
     "sentry/procfs": "sentry/kernel vfs/sys vfs/cgroup",
     "sentry/debug": "sentry/kernel",
-    "syscalls": "sentry/kernel",
+    "syscalls": "sentry/kernel sentry/procfs",
     "sentry/boot": "syscalls sentry/protocol sentry/procfs sentry/debug confine platform/ptrace "
                    "platform/trap platform/kvm vfs/gofer vfs/host vfs/overlay netstack/inet "
                    "netstack/netlink netstack/packet",
