@@ -4,13 +4,14 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 BUILD := build/release
 
-.PHONY: help build run test test-all docs clean setup-build setup-test
+.PHONY: help build run test test-all bench docs clean setup-build setup-test
 
 help:
 	@echo 'make build     $(BUILD)/bin/runsc, one static executable'
 	@echo 'make run       build, then a demonstration container (on a terminal: a shell in it)'
 	@echo 'make test      everything a change must pass; the last line has the counts'
 	@echo 'make test-all  and what takes longer: all units under ASan and TSan'
+	@echo 'make bench     the figures of benchmarks/'
 	@echo 'make docs      generated documents'
 
 setup-build:
@@ -33,6 +34,10 @@ test: setup-test
 
 test-all: setup-test
 	@tools/run_tests --jobs $(JOBS) --all
+
+bench: setup-test $(BUILD)/build.ninja
+	cmake --build $(BUILD) -j $(JOBS) --target runsc benchmarks
+	@benchmarks/run.py --runtime $(BUILD)/bin/runsc
 
 docs:
 	@tools/gen_compat

@@ -316,6 +316,7 @@ def true(value, what):
 KNOWN_FAILURES = {
     "free": "resident sizes need a view of the stubs' page tables, which the sentry does not have yet",
     "python_resource": "ru_maxrss, for the same reason",
+    "oom_score_adj": "it is applied on the host, and not shown inside",
     "locale_and_ldd": "ld.so finds no name in the moved vDSO image",
 }
 
@@ -395,6 +396,8 @@ def main(cases, close=lambda: None):
                 function()
                 counts["passed"] += 1
                 print(f"ok {name} ({time.monotonic() - started:.1f} s)", flush=True)
+                if name in KNOWN_FAILURES:
+                    print(f"note: {name} passes again: take it out of KNOWN_FAILURES")
             except Skip as reason:
                 counts["skipped"] += 1
                 print(f"skip {name}: {reason}", flush=True)
