@@ -316,7 +316,6 @@ def true(value, what):
 KNOWN_FAILURES = {
     "free": "resident sizes need a view of the stubs' page tables, which the sentry does not have yet",
     "python_resource": "ru_maxrss, for the same reason",
-    "oom_score_adj": "it is applied on the host, and not shown inside",
 }
 
 
