@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -175,6 +176,12 @@ class Platform {
   // Size of the XSAVE area, and the feature bits (XCR0) that it covers.
   virtual size_t fp_state_size() const = 0;
   virtual uint64_t fp_features() const = 0;
+  // How guest code came to the sentry, by kind, since the start: names are [a-z_]+.
+  struct Counter {
+    absl::string_view name;
+    uint64_t value;
+  };
+  virtual std::vector<Counter> Counters() const { return {}; }
   // AT_MINSIGSTKSZ of the guest, bytes.
   virtual uint64_t min_signal_stack() const = 0;
 };

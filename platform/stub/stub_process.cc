@@ -21,7 +21,7 @@
 namespace caisson::platform::stub {
 namespace {
 
-constexpr int kReapTimeoutMs = 30000;  // Tearing down a very large address space takes a while.
+constexpr timespec kReapTimeout = {30, 0};  // Tearing down a very large address space takes a while.
 
 // One message of one byte, with the kernel's word who sent it. Returns 0 at the end of file.
 pid_t ReceiveHello(int socket) {
@@ -71,7 +71,7 @@ StubProcess::~StubProcess() {
   if (pidfd >= 0) {
     pollfd p{pidfd, POLLIN, 0};
     int n;
-    do n = poll(&p, 1, kReapTimeoutMs);
+    do n = ppoll(&p, 1, &kReapTimeout, nullptr);
     while (n < 0 && errno == EINTR);
     close(pidfd);
     if (n == 0) {
