@@ -2,6 +2,7 @@
 // PTRACE_SYSEMU + wait4 + GETREGSET + SETREGSET loop measured in turns with it. Medians.
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -201,9 +202,13 @@ void MeasureThreads() {
 }  // namespace
 }  // namespace caisson::platform::ptrace
 
-int main() {
+int main(int argc, char** argv) {
   using namespace caisson::platform::ptrace;
   TestPlatform();
+  if (argc > 1 && strcmp(argv[1], "getpid") == 0) {
+    CompareGetpid();
+    return 0;
+  }
   Config config;
   config.hold_pairs = false;
   auto free = std::move(Open(config)).value();
