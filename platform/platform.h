@@ -166,6 +166,10 @@ class Platform {
   virtual absl::string_view name() const = 0;
   // Where guest mappings may be: [mmap_min, TASK_SIZE of the guest).
   virtual AddrRange guest_range() const = 0;
+  // Called once when this process has confined itself, before guests run: from here on the
+  // platform may keep processes ready. Those it cloned earlier could miss a change of the root
+  // that happens meanwhile (the host walks a list of processes that a new one is not on yet).
+  virtual void OnConfined() {}
   virtual Result<std::unique_ptr<AddressSpace>> NewAddressSpace() = 0;
   virtual std::unique_ptr<Context> NewContext() = 0;
   // Where the host's vDSO image (an ELF header) is readable and executable in every address space,

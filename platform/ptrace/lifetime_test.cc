@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -289,6 +290,32 @@ TEST(LifetimeTest, WhatAStubIsAllowed) {
   space->SetName("a name that is too long");
   EXPECT_EQ(pread(status.get(), &text[0], 30, 0), 30);
   EXPECT_EQ(text.substr(0, 22), "Name:\ta name that is \n");
+}
+
+// Children of the calling process's first thread.
+size_t CountChildren() {
+  UniqueFd fd(open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t n = read(fd.get(), text, sizeof(text));
+  return static_cast<size_t>(std::count(text, text + std::max<ssize_t>(n, 0), ' '));
+}
+
+// A stub that is being cloned while the sentry changes its root would keep the old one.
+TEST(LifetimeTest, NoStubButTheZygoteIsMadeBeforeConfinement) {
+  const pid_t child = fork();
+  if (child == 0) {
+    Result<std::unique_ptr<Platform>> platform = Open(Config{});
+    if (!platform.ok()) _exit(1);
+    usleep(20'000);  // For a clone that should not have been asked for.
+    const size_t before = CountChildren();
+    (*platform)->OnConfined();
+    auto space = (*platform)->NewAddressSpace();
+    if (!space.ok() || CountChildren() <= before) _exit(2);
+    _exit(before == 1 ? 0 : 3);
+  }
+  int wait_status = 0;
+  ASSERT_EQ(waitpid(child, &wait_status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(wait_status), 0);
 }
 
 TEST(LifetimeTest, UsageAndTimesComeFromProc) {

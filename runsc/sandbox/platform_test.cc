@@ -100,6 +100,7 @@ boot::SentryParts Parts() {
     return absl::OkStatus();
   };
   parts.make_kernel = [](const protocol::SandboxConfig&) {
+    g_platform->OnConfined();
     return std::make_unique<boot::FakeKernel>(
         [](const std::vector<std::string>&, std::vector<UniqueFd>&) { return RunGuests(); });
   };
