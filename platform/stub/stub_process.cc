@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -46,6 +47,11 @@ pid_t ReceiveHello(int socket) {
   return 0;
 }
 
+StubProcess::FinalUsage ToFinalUsage(const rusage& usage) {
+  return {static_cast<uint64_t>(usage.ru_maxrss) * 1024, static_cast<uint64_t>(usage.ru_minflt),
+          static_cast<uint64_t>(usage.ru_majflt)};
+}
+
 }  // namespace
 
 bool IsThreadOf(pid_t pid, pid_t tid) {
@@ -66,6 +72,11 @@ Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots) {
 }
 
 StubProcess::~StubProcess() {
+  if (!reaped_) End();
+}
+
+StubProcess::FinalUsage StubProcess::End() {
+  reaped_ = true;
   Kill();
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   if (pidfd >= 0) {
@@ -76,12 +87,15 @@ StubProcess::~StubProcess() {
     close(pidfd);
     if (n == 0) {
       LOG_ERROR("stub ", pid_, " does not end; it is left behind");
-      return;
+      return {};
     }
   }
   siginfo_t info;
-  while (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED) != 0 && errno == EINTR) {
+  rusage usage{};
+  // The call itself takes a fifth argument (waitid(2), C library/kernel differences).
+  while (syscall(SYS_waitid, P_PID, pid_, &info, WEXITED, &usage) != 0 && errno == EINTR) {
   }
+  return ToFinalUsage(usage);
 }
 
 void StubProcess::Kill() {
