@@ -202,6 +202,25 @@ class Context {
 
   // CPU time spent in guest code, ns. From any thread.
   virtual uint64_t GuestCpuTime() = 0;
+
+  // What a platform can move along with its hand-offs, so that small arguments and results cost no
+  // call of the host. By default nothing is.
+  //
+  // Guest memory that came with the last event, as the guest's thread read it when it stopped.
+  // Returns how many bytes it has from `from` on, and copies them; 0: ask the AddressSpace.
+  virtual size_t CopiedIn(GuestAddr from, absl::Span<char> to) {
+    static_cast<void>(from), static_cast<void>(to);
+    return 0;
+  }
+  // True: `from` will be stored at `to`, in the order of these calls, before guest code goes on.
+  // The caller knows that the guest may write there. Where the host cannot provide the page all the
+  // same, the call that the guest is in returns EFAULT.
+  virtual bool CopyOutLater(GuestAddr to, absl::Span<const char> from) {
+    static_cast<void>(to), static_cast<void>(from);
+    return false;
+  }
+  // Stores now what CopyOutLater() has taken.
+  virtual void FlushCopies(AddressSpace& space) { static_cast<void>(space); }
 };
 
 class Platform {

@@ -142,7 +142,7 @@ SyscallResult Prctl(Task& task, int32_t option, uint64_t a2, uint64_t a3, uint64
       return 0;
     case 15: {  // PR_SET_NAME
       char name[16] = {};
-      Result<std::string> text = task.mm().CopyInString(GuestAddr(a2), 15);
+      Result<std::string> text = task.memory().CopyInString(GuestAddr(a2), 15);
       if (text.ok()) {
         task.set_comm(*text);
       } else {

@@ -90,7 +90,9 @@ void Task::HandleSyscall() {
   registers_replaced_ = false;
   in_syscall_ = true;
   restart_code_ = Errno{0};
+  memory_.BeginCall(number);
   SyscallResult result = kernel_.dispatcher().Dispatch(*this, number);
+  memory_.EndCall();
   current_syscall_.store(-1, std::memory_order_relaxed);
   if (registers_replaced_) {
     in_syscall_ = false;
