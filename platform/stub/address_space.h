@@ -13,7 +13,7 @@ namespace caisson::platform::stub {
 
 // Thread-safe: StubProcess serializes what its worker does, and process_vm_readv(2) and its like
 // need no lock.
-class StubAddressSpace final : public AddressSpace {
+class StubAddressSpace : public AddressSpace {
  public:
   // `proc_fd`: as Config::proc_fd of the platform, borrowed for the life of this object, or -1.
   StubAddressSpace(std::unique_ptr<StubProcess> stub, int proc_fd);
@@ -34,6 +34,11 @@ class StubAddressSpace final : public AddressSpace {
   void SetName(absl::string_view name) override;
 
   StubProcess& stub() { return *stub_; }
+
+ protected:
+  // What Fork() makes of a clone of the stub.
+  virtual std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<StubProcess> stub) const;
+  int proc_fd() const { return proc_fd_; }
 
  private:
   // Requests and the descriptors that they use, up to what one vector takes.
