@@ -14,15 +14,15 @@ std::string TestPlatformName() {
   return name == nullptr ? "ptrace" : name;
 }
 
-Result<std::unique_ptr<Platform>> OpenTestPlatform(int proc_fd) {
+Result<std::unique_ptr<Platform>> OpenTestPlatform(bool proc_view) {
   const std::string name = TestPlatformName();
   if (name == "ptrace") {
     ptrace::Config config;
-    config.proc_fd = proc_fd;
+    config.proc_view = proc_view;
     return ptrace::Open(config);
   }
   trap::Config config;
-  config.proc_fd = proc_fd;
+  config.proc_view = proc_view;
   config.notify = name == "trap";
   CHECK(config.notify || name == "trap-notify-off");
   return trap::Open(config);

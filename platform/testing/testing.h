@@ -26,7 +26,7 @@ inline constexpr Protection kReadWrite = kProtRead | kProtWrite;
 
 // The platform that the environment variable CAISSON_TEST_PLATFORM names: ptrace (default), trap, or
 // trap-notify-off.
-Result<std::unique_ptr<Platform>> OpenTestPlatform(int proc_fd = -1);
+Result<std::unique_ptr<Platform>> OpenTestPlatform(bool proc_view = true);
 std::string TestPlatformName();
 // The code that it has at stub::kBlobAddr.
 std::string TestBlobCode();
@@ -37,6 +37,7 @@ inline Platform& TestPlatform() {
     SetLogTarget(2, LogFormat::kText, LogLevel::kWarning);
     Result<std::unique_ptr<Platform>> opened = OpenTestPlatform();
     CHECK(opened.ok());
+    (*opened)->OnConfined();
     return std::move(opened).value().release();
   }();
   return *platform;

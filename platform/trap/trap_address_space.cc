@@ -4,9 +4,9 @@
 
 namespace caisson::platform::trap {
 
-TrapAddressSpace::TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, int proc_fd,
+TrapAddressSpace::TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, stub::ProcView* proc,
                                    const ThreadEnvironment& environment)
-    : StubAddressSpace(std::move(stub), proc_fd), environment_(environment) {
+    : StubAddressSpace(std::move(stub), proc), environment_(environment) {
   // At once, since its listener must leave the stub before a vector brings other descriptors.
   std::unique_ptr<HostThread> ready = HostThread::TakeReady(this->stub(), environment_);
   MutexLock lock(mu_);
@@ -17,7 +17,7 @@ TrapAddressSpace::~TrapAddressSpace() = default;
 
 std::unique_ptr<AddressSpace> TrapAddressSpace::Wrap(
     std::unique_ptr<stub::StubProcess> stub) const {
-  return std::make_unique<TrapAddressSpace>(std::move(stub), proc_fd(), environment_);
+  return std::make_unique<TrapAddressSpace>(std::move(stub), proc(), environment_);
 }
 
 Result<std::unique_ptr<HostThread>> TrapAddressSpace::TakeThread() {

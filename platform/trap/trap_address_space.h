@@ -17,7 +17,7 @@ namespace caisson::platform::trap {
 class TrapAddressSpace final : public stub::StubAddressSpace {
  public:
   // `environment` outlives this.
-  TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, int proc_fd,
+  TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, stub::ProcView* proc,
                    const ThreadEnvironment& environment);
   ~TrapAddressSpace() override;
 

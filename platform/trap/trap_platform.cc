@@ -21,18 +21,21 @@ constexpr uint64_t kPkru = uint64_t{1} << 9;
 
 class TrapPlatform final : public Platform {
  public:
-  TrapPlatform(const Config& config, const ThreadEnvironment& environment, stub::Zygote zygote)
-      : vdso_(zygote.vdso), proc_fd_(config.proc_fd),
+  TrapPlatform(const Config& config, const ThreadEnvironment& environment, stub::Zygote zygote,
+               std::unique_ptr<stub::ProcView> proc)
+      : vdso_(zygote.vdso), proc_(std::move(proc)),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.environment = environment;
+    shared_.proc = proc_.get();
   }
 
   absl::string_view name() const override { return "trap"; }
   AddrRange guest_range() const override { return stub::kGuestRange; }
+  void OnConfined() override { pool_.Fill(); }
   Result<std::unique_ptr<AddressSpace>> NewAddressSpace() override {
     std::unique_ptr<stub::StubProcess> stub = TRY(pool_.Take());
     return std::unique_ptr<AddressSpace>(
-        std::make_unique<TrapAddressSpace>(std::move(stub), proc_fd_, shared_.environment));
+        std::make_unique<TrapAddressSpace>(std::move(stub), proc_.get(), shared_.environment));
   }
   std::unique_ptr<Context> NewContext() override { return std::make_unique<TrapContext>(shared_); }
   size_t fp_state_size() const override { return stub::HostXstate().size; }
@@ -42,7 +45,7 @@ class TrapPlatform final : public Platform {
 
  private:
   const AddrRange vdso_;
-  const int proc_fd_;
+  const std::unique_ptr<stub::ProcView> proc_;
   Shared shared_;
   stub::StubPool pool_;
 };
@@ -79,8 +82,14 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   environment.started = threads.started;
   environment.doorbell = threads.doorbell;
   environment.exit_thread = blob.exit_thread;
+  std::unique_ptr<stub::ProcView> proc;
+  if (config.proc_view) {
+    Result<std::unique_ptr<stub::ProcView>> view = stub::ProcView::Start();
+    if (view.ok()) proc = std::move(view).value();
+    else LOG_INFO("no procfs: sizes of guest processes are not known: ", ErrnoName(view.error()));
+  }
   return std::unique_ptr<Platform>(
-      std::make_unique<TrapPlatform>(config, environment, std::move(zygote)));
+      std::make_unique<TrapPlatform>(config, environment, std::move(zygote), std::move(proc)));
 }
 
 }  // namespace caisson::platform::trap

@@ -13,8 +13,8 @@
 namespace caisson::platform::trap {
 
 struct Config {
-  // As ptrace::Config::proc_fd.
-  int proc_fd = -1;
+  // As ptrace::Config::proc_view.
+  bool proc_view = true;
   int stub_oom_score_adj = 500;
   size_t ready_stubs = 2;  // Kept for the next execs.
   // Calls by notification, where Features says so; else all by signals, and waits by futex(2).
