@@ -241,7 +241,7 @@ SyscallResult ArchPrctl(Task& task, int32_t code, uint64_t address) {
       return 0;
     case kGetFs:
     case kGetGs:
-      TRY(task.Write(GuestAddr(address), code == kGetFs ? task.regs().fs_base : task.regs().gs_base));
+      TRY(task.Write(GuestAddr(address), code == kGetFs ? task.full_regs().fs_base : task.full_regs().gs_base));
       return 0;
     default:
       return Errno::kEINVAL;

@@ -123,7 +123,13 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   const RefPtr<Container>& container_ref() const { return container_; }
 
   // --- Own thread only, no lock. ---
+  // After a system call only the number, the arguments and rip hold, unless all are asked for
+  // (platform::Context::FullRegisters()). To set registers no more than these is needed.
   platform::Registers& regs() { return regs_; }
+  platform::Registers& full_regs() {
+    context_->FullRegisters(regs_);
+    return regs_;
+  }
   platform::Context& context() { return *context_; }
   mm::MemoryManager& mm() { return *mm_; }
   // For system calls of this task: as mm()'s copies, and cheaper. Own thread.
