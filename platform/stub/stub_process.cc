@@ -114,7 +114,7 @@ Result<void> StubProcess::RingLocked(absl::Span<const int> fds) {
     std::memcpy(CMSG_DATA(c), fds.data(), fds.size() * sizeof(int));
   }
   slots_.control()->flags = fds.empty() ? 0 : ControlPage::kCloseAll;
-  std::atomic_thread_fence(std::memory_order_release);
+  std::atomic_signal_fence(std::memory_order_release);  // The system call orders the rest.
   for (;;) {
     if (sendmsg(slots_.socket.get(), &msg, MSG_NOSIGNAL) == 1) return OkResult();
     if (errno == EINTR) continue;
@@ -131,7 +131,7 @@ Result<void> StubProcess::AwaitLocked() {
   do n = recv(slots_.socket.get(), &byte, 1, 0);
   while (n < 0 && errno == EINTR);
   if (n != 1) return Broken("ended while it was asked something");
-  std::atomic_thread_fence(std::memory_order_acquire);
+  std::atomic_signal_fence(std::memory_order_acquire);
   return OkResult();
 }
 
