@@ -132,7 +132,7 @@ Result<void> StubProcess::RingLocked(absl::Span<const int> fds, bool may_close) 
   const bool close_all = (must_close_ || !fds.empty()) && may_close;
   if (close_all) must_close_ = false;
   slots_.control()->flags = close_all ? ControlPage::kCloseAll : 0;
-  std::atomic_thread_fence(std::memory_order_release);
+  std::atomic_signal_fence(std::memory_order_release);  // The system call orders the rest.
   for (;;) {
     if (sendmsg(slots_.socket.get(), &msg, MSG_NOSIGNAL) == 1) return OkResult();
     if (errno == EINTR) continue;
@@ -149,7 +149,7 @@ Result<void> StubProcess::AwaitLocked() {
   do n = recv(slots_.socket.get(), &byte, 1, 0);
   while (n < 0 && errno == EINTR);
   if (n != 1) return Broken("ended while it was asked something");
-  std::atomic_thread_fence(std::memory_order_acquire);
+  std::atomic_signal_fence(std::memory_order_acquire);
   return OkResult();
 }
 
