@@ -258,8 +258,7 @@ SyscallResult Getrusage(Task& task, int32_t who, GuestAddr out) {
   } else {
     return Errno::kEINVAL;
   }
-  if (who != kChildren)
-    usage.max_rss_kb = std::max(usage.max_rss_kb, task.mm().address_space().GetUsage().peak / 1024);
+  if (who != kChildren) usage.AddMemory(task.mm().address_space().GetUsage());
   TRY(task.Write(out, ToRusage(usage)));
   return 0;
 }

@@ -1,5 +1,6 @@
 // read(2), write(2) and their kin.
 #include <algorithm>
+#include <memory>
 
 #include "syscalls/handlers.h"
 #include "syscalls/io.h"
@@ -126,11 +127,11 @@ namespace {
 // are the file positions. What was read and could not be written is given back to the position.
 Result<int64_t> CopyBetween(Task& task, vfs::FileDescription& in, int64_t* in_offset,
                             vfs::FileDescription& out, int64_t* out_offset, uint64_t count) {
-  constexpr size_t kChunk = 256 << 10;
-  std::vector<char> chunk(std::min<uint64_t>(count, kChunk));
+  constexpr size_t kChunk = 64 << 10;  // Below malloc's mmap threshold; most calls move less.
+  const auto chunk = std::make_unique_for_overwrite<char[]>(kChunk);
   int64_t total = 0;
   while (count != 0) {
-    SpanBuffer to(absl::Span<char>(chunk.data(), std::min<uint64_t>(count, chunk.size())));
+    SpanBuffer to(absl::Span<char>(chunk.get(), std::min<uint64_t>(count, kChunk)));
     Result<size_t> got = in_offset != nullptr
                              ? vfs::FilePRead(task, in, to, static_cast<uint64_t>(*in_offset), 0)
                              : [&]() -> Result<size_t> {
@@ -143,7 +144,7 @@ Result<int64_t> CopyBetween(Task& task, vfs::FileDescription& in, int64_t* in_of
       return got.error();
     }
     if (*got == 0) break;
-    SpanBuffer from = SpanBuffer::ForWrite({chunk.data(), *got});
+    SpanBuffer from = SpanBuffer::ForWrite({chunk.get(), *got});
     Result<int64_t> put = int64_t{0};
     if (out_offset != nullptr) {
       Result<size_t> n = vfs::FilePWrite(task, out, from, static_cast<uint64_t>(*out_offset), 0);

@@ -25,7 +25,7 @@ LAYERS = {
     "time": "base",
     "platform": "base",
     "platform/fake": "platform",
-    "platform/stub": "platform",
+    "platform/stub": "platform confine",
     "platform/ptrace": "platform platform/stub confine",
     "platform/trap": "platform platform/stub confine",
     "platform/kvm": "platform confine",

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -291,13 +292,38 @@ TEST(LifetimeTest, WhatAStubIsAllowed) {
   EXPECT_EQ(text.substr(0, 22), "Name:\ta name that is \n");
 }
 
-TEST(LifetimeTest, UsageAndTimesComeFromProc) {
-  UniqueFd proc(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  const pid_t child = fork();  // A sentry of its own: one platform is opened with one thread.
+// Children of the calling process's first thread.
+size_t CountChildren() {
+  UniqueFd fd(open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t n = read(fd.get(), text, sizeof(text));
+  return static_cast<size_t>(std::count(text, text + std::max<ssize_t>(n, 0), ' '));
+}
+
+// A stub that is being cloned while the sentry changes its root would keep the old one.
+TEST(LifetimeTest, NoStubButTheZygoteIsMadeBeforeConfinement) {
+  const pid_t child = fork();
   if (child == 0) {
     Config config;
-    config.proc_fd = proc.get();
+    config.proc_view = false;  // Another child.
     Result<std::unique_ptr<Platform>> platform = Open(config);
+    if (!platform.ok()) _exit(1);
+    usleep(20'000);  // For a clone that should not have been asked for.
+    const size_t before = CountChildren();
+    (*platform)->OnConfined();
+    auto space = (*platform)->NewAddressSpace();
+    if (!space.ok() || CountChildren() <= before) _exit(2);
+    _exit(before == 1 ? 0 : 3);
+  }
+  int wait_status = 0;
+  ASSERT_EQ(waitpid(child, &wait_status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(wait_status), 0);
+}
+
+TEST(LifetimeTest, UsageAndTimesComeFromProc) {
+  const pid_t child = fork();  // A sentry of its own: one platform is opened with one thread.
+  if (child == 0) {
+    Result<std::unique_ptr<Platform>> platform = Open(Config{});
     if (!platform.ok()) _exit(1);
     auto space = (*platform)->NewAddressSpace();
     auto context = (*platform)->NewContext();
@@ -321,6 +347,11 @@ TEST(LifetimeTest, UsageAndTimesComeFromProc) {
     if (ns < 10'000'000) _exit(5);
     context->Detach();
     if (context->GuestCpuTime() < ns) _exit(6);
+    MapOp unmap = Simple(MapOp::Kind::kUnmap, map.addr, map.length);
+    if (!(*space)->Apply({&unmap, 1}).ok()) _exit(7);
+    const AddressSpace::Usage after = (*space)->GetUsage();
+    if (after.resident + (7 << 20) > usage.resident || after.peak + (1 << 20) < usage.resident) _exit(8);
+    if (after.minor_faults < 100) _exit(9);
     _exit(0);
   }
   int wait_status = 0;

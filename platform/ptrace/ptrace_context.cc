@@ -1,6 +1,5 @@
 #include "platform/ptrace/ptrace_context.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -10,11 +9,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/log.h"
-#include "base/unique_fd.h"
 #include "platform/ptrace/fault_info.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/xstate.h"
@@ -112,6 +108,7 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
     MutexLock lock(mu_);
     signal_tid_ = tid;
     signal_pid_ = pid_;
+    thread_ticks_ = SwitchTicks();
   }
   if (!pending_fp_.empty()) {
     std::vector<char> state = std::move(pending_fp_);
@@ -125,11 +122,7 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
 void PtraceContext::Leave() {
   shared_.placement.Unpin(pair_);
   if (tid_ != 0) {
-    {
-      MutexLock lock(mu_);
-      ended_ns_ += HostThreadTime();
-      signal_tid_ = 0;
-    }
+    ForgetHostThread();
     Registers regs = host_regs_;
     const bool know_registers = !must_write_ || GetRegisters(tid_, &regs);
     regs.rip = shared_.exit_thread;
@@ -171,10 +164,7 @@ bool PtraceContext::WriteRegisters(const Registers& regs) {
 
 void PtraceContext::SetKilled(Event& event) {
   shared_.placement.Unpin(pair_);
-  {
-    MutexLock lock(mu_);
-    signal_tid_ = 0;
-  }
+  ForgetHostThread();
   tid_ = 0;
   killed_ = true;
   event.kind = Event::Kind::kKilled;
@@ -349,29 +339,38 @@ void PtraceContext::ResetFpState() {
   if (!set.ok()) LOG_DEBUG("the extended state of a thread that is gone was not reset");
 }
 
-// proc_pid_schedstat: the first field is the time on a CPU in ns. 0 if it cannot be read.
-uint64_t PtraceContext::HostThreadTime() {
-  if (shared_.proc_fd < 0 || signal_tid_ == 0) return 0;
-  const std::string path = absl::StrCat(signal_pid_, "/task/", signal_tid_, "/schedstat");
-  UniqueFd fd(openat(shared_.proc_fd, path.c_str(), O_RDONLY | O_CLOEXEC));
-  char text[64];
-  const ssize_t n = fd.valid() ? read(fd.get(), text, sizeof(text)) : 0;
-  if (n <= 0) return 0;
-  const absl::string_view all(text, static_cast<size_t>(n));
-  uint64_t ns = 0;
-  return absl::SimpleAtoi(all.substr(0, all.find(' ')), &ns) ? ns : 0;
-}
-
-uint64_t PtraceContext::GuestCpuTime() {
-  if (shared_.proc_fd >= 0) {
-    MutexLock lock(mu_);
-    return ended_ns_ + HostThreadTime();
-  }
+uint64_t PtraceContext::SwitchTicks() const {
   uint64_t ticks = ticks_.load(std::memory_order_relaxed);
   const uint64_t started = started_at_.load(std::memory_order_relaxed);
   const uint64_t now = CpuClock::Now();
   if (started != 0 && now > started) ticks += now - started;
-  return shared_.clock.ToNs(ticks);
+  return ticks;
+}
+
+// Of the present host thread. `open`: ask the host, if that has not been done yet.
+uint64_t PtraceContext::HostThreadTime(bool open) {
+  if (signal_tid_ == 0) return 0;
+  if (open && !schedstat_ && shared_.proc != nullptr) {
+    Result<UniqueFd> fd =
+        shared_.proc->Open(stub::ProcView::File::kSchedstat, signal_pid_, signal_tid_);
+    if (fd.ok()) schedstat_ = std::move(fd).value();
+  }
+  if (schedstat_) return stub::ProcView::ReadThreadTime(schedstat_.get());
+  return shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
+}
+
+uint64_t PtraceContext::GuestCpuTime() {
+  MutexLock lock(mu_);
+  reported_ns_ = std::max(reported_ns_, ended_ns_ + HostThreadTime(/*open=*/true));
+  return reported_ns_;
+}
+
+// The host thread is about to end, or has.
+void PtraceContext::ForgetHostThread() {
+  MutexLock lock(mu_);
+  ended_ns_ += HostThreadTime(/*open=*/false);
+  schedstat_.reset();
+  signal_tid_ = 0;
 }
 
 }  // namespace caisson::platform::ptrace

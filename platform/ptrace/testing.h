@@ -31,6 +31,7 @@ inline Platform& TestPlatform() {
     SetLogTarget(2, LogFormat::kText, LogLevel::kWarning);
     Result<std::unique_ptr<Platform>> opened = Open(Config{});
     CHECK(opened.ok());
+    (*opened)->OnConfined();
     return std::move(opened).value().release();
   }();
   return *platform;

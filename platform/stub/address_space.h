@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "platform/platform.h"
+#include "platform/stub/proc_view.h"
 #include "platform/stub/stub_process.h"
 
 namespace caisson::platform::stub {
@@ -15,8 +16,8 @@ namespace caisson::platform::stub {
 // need no lock.
 class StubAddressSpace final : public AddressSpace {
  public:
-  // `proc_fd`: as Config::proc_fd of the platform, borrowed for the life of this object, or -1.
-  StubAddressSpace(std::unique_ptr<StubProcess> stub, int proc_fd);
+  // `proc` is borrowed for the life of this object and may be null.
+  StubAddressSpace(std::unique_ptr<StubProcess> stub, ProcView* proc);
   ~StubAddressSpace() override;
 
   Result<void> Apply(absl::Span<const MapOp> ops, size_t* done) override;
@@ -29,6 +30,7 @@ class StubAddressSpace final : public AddressSpace {
                                      uint32_t desired) override;
   Result<uint64_t> Load64(GuestAddr addr) override;
   Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) override;
+  Result<void> PageStates(GuestAddr addr, absl::Span<uint8_t> out) override;
   Usage GetUsage() override;
   int host_pid() const override { return stub_->pid(); }
   void SetName(absl::string_view name) override;
@@ -47,7 +49,7 @@ class StubAddressSpace final : public AddressSpace {
   Result<uint64_t> LoadWord(GuestAddr addr);
 
   const std::unique_ptr<StubProcess> stub_;
-  const int proc_fd_;
+  ProcView* const proc_;
 };
 
 }  // namespace caisson::platform::stub

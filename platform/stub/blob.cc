@@ -29,7 +29,7 @@ namespace {
 //   rbp where a fault continues (0: none expected).
 class Generator : public Xbyak::CodeGenerator {
  public:
-  explicit Generator(uint64_t xfeatures) : CodeGenerator(kBlobSize), xfeatures_(xfeatures) {}
+  explicit Generator(uint64_t xfeatures) : CodeGenerator(kWorkerBlobSize), xfeatures_(xfeatures) {}
 
   Blob Generate() {
     Blob blob;
@@ -67,7 +67,7 @@ class Generator : public Xbyak::CodeGenerator {
     mov(eax, SYS_exit_group);
     syscall();
     ud2();
-    CHECK(getSize() <= kBlobSize);
+    CHECK(getSize() <= kWorkerBlobSize);
     ready();
     CHECK(Xbyak::GetError() == 0);
     blob.code.assign(reinterpret_cast<const char*>(getCode()), getSize());
@@ -211,7 +211,7 @@ class Generator : public Xbyak::CodeGenerator {
     L(child_);
     mov(rbx, r9);  // Its last argument, for the same reason not from the page.
     mov(rdi, kControlAddr);
-    mov(esi, kControlSize);
+    mov(esi, static_cast<uint32_t>(kControlSize));
     mov(edx, 1);       // PROT_READ
     mov(r10d, 0x11);   // MAP_SHARED | MAP_FIXED
     lea(r8, ptr[rbx + 1]);
@@ -221,7 +221,7 @@ class Generator : public Xbyak::CodeGenerator {
     cmp(rax, -4095);
     jae(die_, T_NEAR);
     mov(rdi, kResultAddr);
-    mov(esi, kResultSize);
+    mov(esi, static_cast<uint32_t>(kResultSize));
     mov(edx, 3);  // PROT_READ | PROT_WRITE
     mov(r10d, 0x11);
     lea(r8, ptr[rbx + 2]);

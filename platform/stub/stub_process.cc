@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -21,7 +22,7 @@
 namespace caisson::platform::stub {
 namespace {
 
-constexpr int kReapTimeoutMs = 30000;  // Tearing down a very large address space takes a while.
+constexpr timespec kReapTimeout = {30, 0};  // Tearing down a very large address space takes a while.
 
 // One message of one byte, with the kernel's word who sent it. Returns 0 at the end of file.
 pid_t ReceiveHello(int socket) {
@@ -46,6 +47,11 @@ pid_t ReceiveHello(int socket) {
   return 0;
 }
 
+StubProcess::FinalUsage ToFinalUsage(const rusage& usage) {
+  return {static_cast<uint64_t>(usage.ru_maxrss) * 1024, static_cast<uint64_t>(usage.ru_minflt),
+          static_cast<uint64_t>(usage.ru_majflt)};
+}
+
 }  // namespace
 
 bool IsThreadOf(pid_t pid, pid_t tid) {
@@ -66,22 +72,30 @@ Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots) {
 }
 
 StubProcess::~StubProcess() {
+  if (!reaped_) End();
+}
+
+StubProcess::FinalUsage StubProcess::End() {
+  reaped_ = true;
   Kill();
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   if (pidfd >= 0) {
     pollfd p{pidfd, POLLIN, 0};
     int n;
-    do n = poll(&p, 1, kReapTimeoutMs);
+    do n = ppoll(&p, 1, &kReapTimeout, nullptr);
     while (n < 0 && errno == EINTR);
     close(pidfd);
     if (n == 0) {
       LOG_ERROR("stub ", pid_, " does not end; it is left behind");
-      return;
+      return {};
     }
   }
   siginfo_t info;
-  while (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED) != 0 && errno == EINTR) {
+  rusage usage{};
+  // The call itself takes a fifth argument (waitid(2), C library/kernel differences).
+  while (syscall(SYS_waitid, P_PID, pid_, &info, WEXITED, &usage) != 0 && errno == EINTR) {
   }
+  return ToFinalUsage(usage);
 }
 
 void StubProcess::Kill() {

@@ -52,6 +52,14 @@ class StubProcess {
   // mincore(2) of at most kPageSize pages.
   Result<void> Residency(uint64_t address, absl::Span<uint8_t> pages) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Kills and reaps now, and tells the usage at the end. Nothing else is called afterwards.
+  struct FinalUsage {
+    uint64_t peak = 0;  // Bytes.
+    uint64_t minor_faults = 0;
+    uint64_t major_faults = 0;
+  };
+  FinalUsage End();
+
   // prctl(PR_SET_NAME) of the worker. Best effort.
   void SetName(absl::string_view name) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -89,6 +97,7 @@ class StubProcess {
   Mutex mu_;  // One vector at a time: guards the control page and the socket.
   Slots slots_;
   Mutex fault_mu_;
+  bool reaped_ = false;  // The destroying thread's.
   std::atomic<bool> dead_{false};
   std::atomic<pid_t> ready_thread_{-1};
 };

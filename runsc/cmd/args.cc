@@ -166,8 +166,14 @@ void AddInformation(App& app, Args& a, bool& unused) {
   c->add_flag("--stacks", a.stacks, "Stacks of the sentry's threads");
   c->add_flag("--ps", a.processes, "Guest processes");
   c->add_flag("--unsupported", a.unsupported, "Calls that were asked for and are not there");
-  c->add_flag("--counters", a.counters);
+  c->add_flag("--counters", a.counters, "How often each system call was made");
+  c->add_option("--histograms", a.timing, "on or off: durations of system calls, for metrics")
+      ->check(CLI::IsMember({"on", "off"}));
+  c->add_option("--profile", a.profile, "Sample the sentry's stacks; write them folded to FILE, or -");
+  c->add_option("--profile-hz", a.profile_hz, "Samples a second of CPU time")->check(CLI::Range(1, 10000));
+  c->add_option("--duration", a.duration, "Seconds of --profile")->check(CLI::Range(0.01, 86400.0));
   c->add_option("--strace", a.strace, "on or off")->check(CLI::IsMember({"on", "off", "all"}));
+  AddCommand(app, "metrics", "Print figures of a sandbox in Prometheus' format", a, "container-id", 1, 1);
   app.add_subcommand("internal-oci-doc", "docs/oci.md")->group("");
   (void)unused;
 }
@@ -222,7 +228,7 @@ size_t CommandIndex(const std::vector<std::string>& arguments) {
   static const auto* commands = new std::set<std::string>{
       "create",  "start", "run",    "exec",   "kill",     "delete", "state",
       "ps",      "list",  "wait",   "spec",   "features", "do",     "debug",
-      "version", "pause", "resume", "update", "events"};
+      "version", "pause", "resume", "update", "events", "metrics"};
   static const auto* ignored =
       new std::set<std::string>(std::begin(kIgnoredGlobals), std::end(kIgnoredGlobals));
   size_t i = 0;

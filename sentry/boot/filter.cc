@@ -9,6 +9,7 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 
 #include <cerrno>
 
@@ -97,6 +98,7 @@ constexpr FilterRule kRules[] = {
     // Signals.
     {SYS_rt_sigaction, {}, "handlers"},
     {SYS_rt_sigprocmask, {}, "thread start"},
+    {SYS_setitimer, {Equals(0, ITIMER_PROF)}, "the profiler of runsc debug"},
     {SYS_rt_sigreturn, {}, "handlers"},
     {SYS_tgkill, {}, "interrupting tasks and stubs; there is nothing else in our pid namespace"},
 
@@ -122,7 +124,6 @@ constexpr FilterRule kRules[] = {
 
     // Waiting and messages.
     {SYS_ppoll, {}, "waits"},
-    {SYS_poll, {}, "waits"},
     {SYS_recvfrom, {}, "bells of stubs, stdio that is a socket"},
     {SYS_sendto, {Equals(4, 0)}, "stdio that is a socket; no address"},
     {SYS_shutdown, {}, "the end of a connection to the gofer"},

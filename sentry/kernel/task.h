@@ -274,6 +274,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void StopIfRequested();
   bool QueueSignal(const signal::Info& info, bool to_group, bool force, bool* overflow);
   // task_exit.cc
+  static Usage DropMm(RefPtr<mm::MemoryManager> mm);
   void ExitTask();
   void ReleaseMemory();
   // task_exec.cc

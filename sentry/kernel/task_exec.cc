@@ -172,11 +172,17 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   group_->timers().DeletePosixTimers();
   ReleaseMemory();
   image.mm->set_dumpable(secure ? 0 : 1);
+  RefPtr<mm::MemoryManager> old_mm = image.mm;
   {
     MutexLock lock(mu_);
-    mm_ = image.mm;
+    std::swap(mm_, old_mm);
     comm_ = image.comm;
     creds_ = RefPtr<const auth::Credentials>(creds);
+  }
+  const Usage memory = DropMm(std::move(old_mm));
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    group_->dead_usage.Add(memory);
   }
   if (vfork_gate_) {
     vfork_gate_->Open();
