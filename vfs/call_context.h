@@ -26,6 +26,7 @@ class CallContext {
   virtual MountNamespace& mount_namespace() const = 0;
   virtual FileMode umask() const = 0;
   virtual uint64_t file_size_limit() const = 0;  // RLIMIT_FSIZE, bytes.
+  virtual uint64_t open_file_limit() const { return ~uint64_t{0}; }  // RLIMIT_NOFILE.
   // Identity for locks, owners and /proc/self; in the sandbox's root pid namespace. 0: the kernel.
   virtual int32_t tgid() const = 0;
   virtual int32_t tid() const = 0;
