@@ -24,6 +24,9 @@ class UserCounts : public RefCounted<UserCounts> {
     kPendingSignals,     // RLIMIT_SIGPENDING: entries of queues.
     kMessageQueueBytes,  // RLIMIT_MSGQUEUE.
     kNamespaces,         // user.max_*_namespaces, all kinds together.
+    kPipePages,          // fs.pipe-user-pages-soft.
+    kInotifyInstances, kInotifyWatches,  // fs.inotify.max_user_*.
+    kEpollWatches,       // fs.epoll.max_user_watches.
     kKinds,
   };
   ~UserCounts();
@@ -32,6 +35,7 @@ class UserCounts : public RefCounted<UserCounts> {
   uint64_t Get(Kind kind) const { return counts_[kind].load(std::memory_order_relaxed); }
   // Counts `n` in unless the count would pass `limit`.
   bool Add(Kind kind, uint64_t n, uint64_t limit);
+  void AddAlways(Kind kind, uint64_t n) { counts_[kind].fetch_add(n, std::memory_order_relaxed); }
   void Remove(Kind kind, uint64_t n) { counts_[kind].fetch_sub(n, std::memory_order_relaxed); }
 
  private:
@@ -73,6 +77,16 @@ class UserCharge {
   }
   ~UserCharge() { Release(); }
   explicit operator bool() const { return static_cast<bool>(user_); }
+  const RefPtr<UserCounts>& user() const { return user_; }
+  uint64_t amount() const { return n_; }
+  // Another amount, unless the user's count would grow past `limit`.
+  bool Resize(uint64_t n, uint64_t limit) {
+    if (!user_) return true;
+    if (n > n_ && !user_->Add(kind_, n - n_, limit)) return false;
+    if (n < n_) user_->Remove(kind_, n_ - n);
+    n_ = n;
+    return true;
+  }
 
  private:
   void Release() {

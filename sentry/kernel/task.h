@@ -181,6 +181,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   vfs::FileMode umask() const override { return fs_->umask(); }
   uint64_t file_size_limit() const override { return group_->limits().soft(kRlimitFsize); }
   uint64_t open_file_limit() const override { return group_->limits().soft(kRlimitNofile); }
+  RefPtr<auth::UserCounts> user_counts() const override { return user_ref(); }
   int32_t tgid() const override;
   int32_t tid() const override;
   Result<void> Block(int64_t deadline) override;

@@ -53,7 +53,7 @@ class TaskCharge {
   // setuid(2): another user's from now on, whatever its limit is (Linux commit_creds()).
   void MoveTo(RefPtr<auth::UserCounts> user) {
     if (!user_) return;
-    (void)user->Add(auth::UserCounts::kProcesses, 1, ~uint64_t{0});
+    user->AddAlways(auth::UserCounts::kProcesses, 1);
     user_ = auth::UserCharge(std::move(user), auth::UserCounts::kProcesses, 1);
   }
 
