@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -156,12 +157,13 @@ TEST(UserNamespaceTest, GivesNothingOverWhatIsShared) {
   int fd = mkstemp(name);
   ASSERT_THAT(fd, SyscallSucceeds());
   ASSERT_THAT(fchown(fd, 1000, 1000), SyscallSucceeds());
+  Child other([] { for (;;) pause(); });  // Root's.
   EXPECT_THAT(InChild([&] {
-    Child other([] { for (;;) pause(); });  // Root's.
     rlimit limit{100, 200};
     ASSERT_THAT(setrlimit(RLIMIT_NOFILE, &limit), SyscallSucceeds());
     ASSERT_THAT(setresgid(1000, 1000, 1000), SyscallSucceeds());
     ASSERT_THAT(setresuid(1000, 1000, 1000), SyscallSucceeds());
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // Or our files in /proc would be root's.
     ASSERT_THAT(unshare(CLONE_NEWUSER), SyscallSucceeds());
     std::ofstream("/proc/self/setgroups") << "deny";
     std::ofstream("/proc/self/uid_map") << "0 1000 1";
