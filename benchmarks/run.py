@@ -101,7 +101,7 @@ def measure_idle(recorder, subject, seconds, wanted):
 
 def bare_loop(build):
     """(ns of a call through the ptrace platform, ns of a bare SYSEMU loop), measured in turns in one process."""
-    program = os.path.join(build, "bin/ptrace_getpid_bench")
+    program = os.path.join(build, "bin/platform_getpid_bench")
     if not os.path.exists(program):
         return None
     output = subprocess.run([program, "getpid"], stdout=subprocess.PIPE, timeout=120).stdout.decode()

@@ -63,7 +63,8 @@ enum class Access : uint8_t { kRead, kWrite, kExecute };
 // Why Switch() returned.
 struct Event {
   enum class Kind : uint8_t {
-    kSyscall,      // Registers: rax holds the number (orig_rax too), rip is after the instruction.
+    kSyscall,      // Registers: rax holds the number (orig_rax too), rip is after the instruction;
+                   // those that are not arguments only after FullRegisters().
     kFault,        // A memory access that the host could not serve: SIGSEGV or SIGBUS.
     kException,    // SIGILL, SIGFPE, SIGTRAP, or a non-address SIGSEGV (general protection).
     kInterrupted,  // Interrupt() was called. May come spuriously.
@@ -185,6 +186,11 @@ class Context {
   // an address space, and the first after another one, makes what is needed there.
   virtual Event Switch(AddressSpace& space, Registers& regs) = 0;
 
+  // Completes the registers of the last event. With kSyscall a platform may know only the number,
+  // the arguments, rip and rcx; the other fields of `regs` are then as they were before. Those that
+  // the caller has changed since the event are kept. Who only sets registers needs no call.
+  virtual void FullRegisters(Registers& regs) { static_cast<void>(regs); }
+
   // From any thread: makes a current or the next Switch() return kInterrupted soon.
   virtual void Interrupt() = 0;
 
@@ -202,6 +208,25 @@ class Context {
 
   // CPU time spent in guest code, ns. From any thread.
   virtual uint64_t GuestCpuTime() = 0;
+
+  // What a platform can move along with its hand-offs, so that small arguments and results cost no
+  // call of the host. By default nothing is.
+  //
+  // Guest memory that came with the last event, as the guest's thread read it when it stopped.
+  // Returns how many bytes it has from `from` on, and copies them; 0: ask the AddressSpace.
+  virtual size_t CopiedIn(GuestAddr from, absl::Span<char> to) {
+    static_cast<void>(from), static_cast<void>(to);
+    return 0;
+  }
+  // True: `from` will be stored at `to`, in the order of these calls, before guest code goes on.
+  // The caller knows that the guest may write there. Where the host cannot provide the page all the
+  // same, the call that the guest is in returns EFAULT.
+  virtual bool CopyOutLater(GuestAddr to, absl::Span<const char> from) {
+    static_cast<void>(to), static_cast<void>(from);
+    return false;
+  }
+  // Stores now what CopyOutLater() has taken.
+  virtual void FlushCopies(AddressSpace& space) { static_cast<void>(space); }
 };
 
 class Platform {

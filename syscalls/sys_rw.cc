@@ -45,53 +45,53 @@ constexpr uint32_t kKnownRwf = vfs::kRwfHipri | vfs::kRwfDsync | vfs::kRwfSync |
 
 SyscallResult Read(Task& task, Fd fd, GuestAddr buffer, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer to(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return ReadFully(task, *file, to);
 }
 
 SyscallResult Write(Task& task, Fd fd, GuestAddr buffer, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer from(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return WriteFully(task, *file, from);
 }
 
 SyscallResult Pread64(Task& task, Fd fd, GuestAddr buffer, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer to(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return PReadBuffer(task, *file, to, offset, 0);
 }
 
 SyscallResult Pwrite64(Task& task, Fd fd, GuestAddr buffer, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer from(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return PWriteBuffer(task, *file, from, offset, 0);
 }
 
 SyscallResult Readv(Task& task, Fd fd, GuestAddr vec, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer to(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return ReadFully(task, *file, to);
 }
 
 SyscallResult Writev(Task& task, Fd fd, GuestAddr vec, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer from(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return WriteFully(task, *file, from);
 }
 
 SyscallResult Preadv(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer to(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return PReadBuffer(task, *file, to, offset, 0);
 }
 
 SyscallResult Pwritev(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer from(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return PWriteBuffer(task, *file, from, offset, 0);
 }
 
@@ -99,7 +99,7 @@ SyscallResult Preadv2(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t 
                       Flags flags) {
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
   if ((flags.value & ~kKnownRwf) != 0) return Errno::kEOPNOTSUPP;
-  mm::GuestIoBuffer to(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer to(task.memory(), TRY(ReadIoVec(task, vec, count)));
   if (offset == -1) return ReadFully(task, *file, to, flags.value);
   return PReadBuffer(task, *file, to, offset, flags.value);
 }
@@ -108,7 +108,7 @@ SyscallResult Pwritev2(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t
                        Flags flags) {
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
   if ((flags.value & ~kKnownRwf) != 0) return Errno::kEOPNOTSUPP;
-  mm::GuestIoBuffer from(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer from(task.memory(), TRY(ReadIoVec(task, vec, count)));
   if (offset == -1) return WriteFully(task, *file, from, flags.value);
   return PWriteBuffer(task, *file, from, offset, flags.value);
 }
@@ -240,7 +240,7 @@ SyscallResult Vmsplice(Task& task, Fd fd, GuestAddr vec, uint64_t count, Flags f
   if ((flags.value & ~vfs::kSpliceAllFlags) != 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(task.fd_table().Get(fd.value));
   if (file->kind() != vfs::FileKind::kPipe) return Errno::kEBADF;
-  mm::GuestIoBuffer buffer(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer buffer(task.memory(), TRY(ReadIoVec(task, vec, count)));
   uint32_t rwf = (flags.value & vfs::kSpliceNonblock) != 0 ? vfs::kRwfNowait : 0;
   if (file->writable()) return WriteFully(task, *file, buffer, rwf);
   return ReadFully(task, *file, buffer, rwf);

@@ -1,6 +1,7 @@
 #include "sentry/boot/filter.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -24,6 +25,7 @@ using confine::Without;
 
 constexpr uint32_t kDenyQuietly = bpf::kRetErrno;
 
+constexpr uint64_t kNotifSetFlags = _IOW('!', 4, uint64_t);  // SECCOMP_IOCTL_NOTIF_SET_FLAGS, 6.6.
 constexpr uint64_t kPtraceSysemu = 31;
 constexpr uint64_t kPtraceGetSyscallInfo = 0x420e;
 // glibc's pthread_create(), and nothing that makes a process.
@@ -62,6 +64,9 @@ constexpr FilterRule kRules[] = {
     {SYS_ioctl, {Equals(1, TCSETS)}, "the same"},
     {SYS_ioctl, {Equals(1, TCFLSH)}, "the same"},
     {SYS_ioctl, {Equals(1, TIOCGWINSZ)}, "the same; the host's pty"},
+    {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_RECV)}, "guest threads' calls"},
+    {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_SEND)}, "the same"},
+    {SYS_ioctl, {Equals(1, kNotifSetFlags)}, "the same"},
     {SYS_memfd_create, {}, "tmpfs files, shared memory, slots, System V segments"},
 
     // Memory. Nothing becomes executable after boot.
@@ -121,6 +126,7 @@ constexpr FilterRule kRules[] = {
     {SYS_wait4, {}, "stubs"},
     {SYS_waitid, {}, "stubs"},
     {SYS_pidfd_open, {}, "stubs"},
+    {SYS_pidfd_getfd, {Equals(2, 0)}, "listeners of guest threads; only stubs are in our pid namespace"},
 
     // Waiting and messages.
     {SYS_ppoll, {}, "waits"},
