@@ -92,7 +92,7 @@ const std::array<Entry, kTableSize>& Table() { return kTable; }
 SyscallResult Dispatcher::Dispatch(Task& task, int number) {
   // Numbers with the x32 bit, and negative ones, have never had a table here.
   if (number < 0 || number >= kTableSize || kTable[number].invoke == nullptr) {
-    if (task.seccomp_mode.load(std::memory_order_relaxed) != 0) {
+    if (task.seccomp_mode() != 0) {
       if (auto answer = ApplySeccomp(task, number)) return *answer;
     }
     task.kernel().NoteUnsupported(absl::StrCat("system call ", number));
@@ -100,26 +100,25 @@ SyscallResult Dispatcher::Dispatch(Task& task, int number) {
   }
   const Entry& entry = kTable[number];
   counts_[number].fetch_add(1, std::memory_order_relaxed);
-  if (__builtin_expect(task.seccomp_mode.load(std::memory_order_relaxed) != 0, 0)) {
+  if (__builtin_expect(task.seccomp_mode() != 0, 0)) {
     if (auto answer = ApplySeccomp(task, number)) return *answer;
   }
-  if (__builtin_expect(strace_.load(std::memory_order_relaxed), 0)) {
-    if (traced_[number].load(std::memory_order_relaxed)) return Traced(task, number, entry);
-  }
+  if (__builtin_expect(watched_.load(std::memory_order_relaxed) != 0, 0))
+    return Watched(task, number, entry);
   return entry.invoke(task);
 }
 
 std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
-  task.TakeSeccompUpdate();
   constexpr int kStrictMode = 1;
-  if (task.seccomp_mode.load(std::memory_order_relaxed) == kStrictMode) {
+  if (task.seccomp_mode() == kStrictMode) {
     // read, write, exit and rt_sigreturn only.
     if (number == 0 || number == 1 || number == 60 || number == 15) return std::nullopt;
     task.PrepareGroupExit(signal::kSIGKILL);
     return SyscallResult(Errno::kENOSYS);
   }
-  if (!task.seccomp) return std::nullopt;
-  uint32_t answer = task.seccomp->Evaluate(number, task.regs());
+  const kernel::SeccompFilter* filter = task.seccomp_filter();
+  if (filter == nullptr) return std::nullopt;
+  uint32_t answer = filter->Evaluate(number, task.regs());
   uint32_t data = answer & bpf::kRetDataMask;
   switch (answer & bpf::kRetActionMask) {
     case bpf::kRetAllow:
@@ -149,7 +148,7 @@ std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
     case bpf::kRetUserNotif:
       return SyscallResult(Errno::kENOSYS);  // Without a tracer or a listener.
     case bpf::kRetKillThread:
-      if (task.group().live_tasks > 1) {
+      if (task.group().HasOtherThreads()) {
         task.PrepareExit(signal::kSIGSYS);
         return SyscallResult(Errno::kENOSYS);
       }
@@ -160,7 +159,31 @@ std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
   }
 }
 
-SyscallResult Dispatcher::Traced(Task& task, int number, const Entry& entry) {
+SyscallResult Dispatcher::Watched(Task& task, int number, const Entry& entry) {
+  const uint32_t watched = watched_.load(std::memory_order_acquire);
+  const bool traced =
+      (watched & kStrace) != 0 && traced_[number].load(std::memory_order_relaxed);
+  if ((watched & kTiming) == 0) return traced ? Traced(task, entry) : entry.invoke(task);
+  const int64_t start = time::MonotonicNow();
+  SyscallResult result = traced ? Traced(task, entry) : entry.invoke(task);
+  Latencies* all = latencies_.load(std::memory_order_acquire);
+  (*all)[static_cast<size_t>(number)].Record(
+      static_cast<uint64_t>(std::max<int64_t>(0, time::MonotonicNow() - start)));
+  return result;
+}
+
+void Dispatcher::SetTiming(bool on) {
+  MutexLock lock(latencies_mu_);
+  if (on && owned_latencies_ == nullptr) {
+    owned_latencies_ = std::make_unique<Latencies>();
+    latencies_.store(owned_latencies_.get(), std::memory_order_release);
+  }
+  // After the table is there: who sees the bit finds it.
+  if (on) watched_.fetch_or(kTiming, std::memory_order_release);
+  else watched_.fetch_and(~kTiming, std::memory_order_relaxed);
+}
+
+SyscallResult Dispatcher::Traced(Task& task, const Entry& entry) {
   std::string line = absl::StrCat("[", task.tid(), "] ", task.comm(), ": ", entry.name, "(");
   if (entry.format != nullptr) entry.format(task, &line);
   int64_t start = time::MonotonicNow();
@@ -178,7 +201,8 @@ void Dispatcher::SetStrace(bool on, absl::string_view filter) {
     for (absl::string_view name : names) wanted |= kTable[i].name != nullptr && name == kTable[i].name;
     traced_[i].store(wanted, std::memory_order_relaxed);
   }
-  strace_.store(on, std::memory_order_relaxed);
+  if (on) watched_.fetch_or(kStrace, std::memory_order_relaxed);
+  else watched_.fetch_and(~kStrace, std::memory_order_relaxed);
 }
 
 }  // namespace caisson::syscalls

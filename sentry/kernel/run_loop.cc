@@ -17,16 +17,17 @@ constexpr uint64_t kSyscallInstructionLength = 2;
 
 }  // namespace
 
-Result<void> Task::Start() {
+Result<void> Task::Prepare() {
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, kHostStackSize);
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   IncRef();  // The thread's; ThreadMain drops it.
   kernel_.task_count_.fetch_add(1, std::memory_order_relaxed);
-  // Signals of the sentry process are the main thread's: none reaches a task's thread.
+  // Signals of the sentry process are the main thread's: none but the profiler's reaches a task's.
   sigset_t all, old;
   sigfillset(&all);
+  sigdelset(&all, SIGPROF);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   int error = pthread_create(&thread_, &attr, &Task::ThreadMain, this);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
@@ -39,12 +40,37 @@ Result<void> Task::Start() {
   return {};
 }
 
+Result<void> Task::Start() {
+  if (Result<void> made = Prepare(); !made.ok()) {
+    exit_status_ = signal::kSIGKILL;
+    ExitTask();
+    return made;
+  }
+  Launch();
+  return {};
+}
+
+void Task::Launch() {
+  gate_.store(Gate::kRun, std::memory_order_release);
+  gate_.notify_one();
+}
+
+void Task::Abandon() {
+  gate_.store(Gate::kAbandon, std::memory_order_release);
+  gate_.notify_one();
+}
+
 void* Task::ThreadMain(void* self) {
   RefPtr<Task> task = RefPtr<Task>::Adopt(static_cast<Task*>(self));
-  task->thread_ = pthread_self();
-  task->started_.store(true, std::memory_order_release);
   Kernel& kernel = task->kernel_;
-  task->Run();
+  task->gate_.wait(Gate::kWait, std::memory_order_acquire);
+  if (task->gate_.load(std::memory_order_acquire) == Gate::kRun) {
+    {
+      MutexLock lock(task->cpu_mu_);
+      task->has_clock_ = pthread_getcpuclockid(pthread_self(), &task->cpu_clock_) == 0;
+    }
+    task->Run();
+  }
   task.reset();
   kernel.task_count_.fetch_sub(1, std::memory_order_release);  // ~Kernel waits for this.
   return nullptr;
@@ -89,7 +115,9 @@ void Task::HandleSyscall() {
   registers_replaced_ = false;
   in_syscall_ = true;
   restart_code_ = Errno{0};
+  memory_.BeginCall(number);
   SyscallResult result = kernel_.dispatcher().Dispatch(*this, number);
+  memory_.EndCall();
   current_syscall_.store(-1, std::memory_order_relaxed);
   if (registers_replaced_) {
     in_syscall_ = false;

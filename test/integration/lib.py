@@ -340,10 +340,6 @@ def true(value, what):
 
 # Cases that are known to fail, with the cause. They are run all the same.
 KNOWN_FAILURES = {
-    "free": "resident sizes need a view of the stubs' page tables, which the sentry does not have yet",
-    "python_resource": "ru_maxrss, for the same reason",
-    "oom_score_adj": "it is applied on the host, and not shown inside",
-    "locale_and_ldd": "ld.so finds no name in the moved vDSO image",
 }
 
 
