@@ -230,7 +230,7 @@ def main():
         for at, row in enumerate(("PSS, MiB", "context switches a second", "host processes")):
             print(f"| {row} | " + " | ".join(shown(idle[name][at]) if name in idle else "–"
                                              for name in ("Caisson", "peer")) + " |")
-    bench = os.path.join(options.build, "bin/ptrace_getpid_bench")
+    bench = os.path.join(options.build, "bin/platform_getpid_bench")
     if "sysemu" in wanted and os.path.exists(bench):
         output = subprocess.run([bench], stdout=subprocess.PIPE, timeout=600).stdout.decode()
         line = next((line for line in output.split("\n") if line.startswith("getpid:")), "")

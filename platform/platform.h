@@ -62,7 +62,8 @@ enum class Access : uint8_t { kRead, kWrite, kExecute };
 // Why Switch() returned.
 struct Event {
   enum class Kind : uint8_t {
-    kSyscall,      // Registers: rax holds the number (orig_rax too), rip is after the instruction.
+    kSyscall,      // Registers: rax holds the number (orig_rax too), rip is after the instruction;
+                   // those that are not arguments only after FullRegisters().
     kFault,        // A memory access that the host could not serve: SIGSEGV or SIGBUS.
     kException,    // SIGILL, SIGFPE, SIGTRAP, or a non-address SIGSEGV (general protection).
     kInterrupted,  // Interrupt() was called. May come spuriously.
@@ -183,6 +184,11 @@ class Context {
   // Runs guest code in `space` from `regs` until an event, and updates `regs`. The first call in
   // an address space, and the first after another one, makes what is needed there.
   virtual Event Switch(AddressSpace& space, Registers& regs) = 0;
+
+  // Completes the registers of the last event. With kSyscall a platform may know only the number,
+  // the arguments, rip and rcx; the other fields of `regs` are then as they were before. Those that
+  // the caller has changed since the event are kept. Who only sets registers needs no call.
+  virtual void FullRegisters(Registers& regs) { static_cast<void>(regs); }
 
   // From any thread: makes a current or the next Switch() return kInterrupted soon.
   virtual void Interrupt() = 0;

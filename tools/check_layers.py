@@ -28,6 +28,7 @@ LAYERS = {
     "platform/stub": "platform confine",
     "platform/ptrace": "platform platform/stub confine",
     "platform/trap": "platform platform/stub confine",
+    "platform/testing": "platform/ptrace platform/trap",
     "platform/kvm": "platform confine",
     "gofer/protocol": "base",
     "sentry/protocol": "base",

@@ -2,9 +2,7 @@
 
 #include <signal.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #include <algorithm>
 #include <cstring>
@@ -25,12 +23,6 @@ constexpr size_t kFpBufferSize = 32 * 1024;  // More than any XSAVE area so far.
 // Ignored by default, so harmless to a thread that is not traced yet; always a stop of one that is.
 constexpr int kInterruptSignal = SIGCHLD;
 
-uint64_t MonotonicNs() {
-  timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return static_cast<uint64_t>(ts.tv_sec) * 1000000000 + static_cast<uint64_t>(ts.tv_nsec);
-}
-
 // The trap's vector, from what siginfo tells.
 uint64_t GuessTrapNumber(const SignalInfo& info) {
   switch (info.signo) {
@@ -43,17 +35,6 @@ uint64_t GuessTrapNumber(const SignalInfo& info) {
 }
 
 }  // namespace
-
-CpuClock::CpuClock() : tsc_start_(Now()), ns_start_(MonotonicNs()) {}
-
-uint64_t CpuClock::Now() { return __rdtsc(); }
-
-uint64_t CpuClock::ToNs(uint64_t ticks) const {
-  const uint64_t tsc = Now() - tsc_start_;
-  const uint64_t ns = MonotonicNs() - ns_start_;
-  if (tsc == 0) return 0;
-  return static_cast<uint64_t>(static_cast<unsigned __int128>(ticks) * ns / tsc);
-}
 
 PtraceContext::PtraceContext(const Shared& shared) : shared_(shared) {}
 
@@ -197,7 +178,7 @@ Event PtraceContext::Switch(AddressSpace& space, Registers& regs) {
     if (Wait(tid_).ended()) SetKilled(event);
     return event;
   }
-  const uint64_t start = CpuClock::Now();
+  const uint64_t start = stub::CpuClock::Now();
   shared_.placement.OnSwitch(pair_, start);
   started_at_.store(start, std::memory_order_relaxed);
   running_.store(true);
@@ -207,7 +188,7 @@ Event PtraceContext::Switch(AddressSpace& space, Registers& regs) {
   running_.store(false, std::memory_order_relaxed);
   if (event.kind == Event::Kind::kInterrupted) interrupt_.store(false);
   started_at_.store(0, std::memory_order_relaxed);
-  ticks_.store(ticks_.load(std::memory_order_relaxed) + CpuClock::Now() - start,
+  ticks_.store(ticks_.load(std::memory_order_relaxed) + stub::CpuClock::Now() - start,
                std::memory_order_relaxed);
   return event;
 }
@@ -342,7 +323,7 @@ void PtraceContext::ResetFpState() {
 uint64_t PtraceContext::SwitchTicks() const {
   uint64_t ticks = ticks_.load(std::memory_order_relaxed);
   const uint64_t started = started_at_.load(std::memory_order_relaxed);
-  const uint64_t now = CpuClock::Now();
+  const uint64_t now = stub::CpuClock::Now();
   if (started != 0 && now > started) ticks += now - started;
   return ticks;
 }

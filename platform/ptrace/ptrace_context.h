@@ -14,27 +14,15 @@
 #include "platform/ptrace/host_ptrace.h"
 #include "platform/ptrace/placement.h"
 #include "platform/stub/address_space.h"
+#include "platform/stub/cpu_clock.h"
 
 namespace caisson::platform::ptrace {
-
-// Turns time stamps of the CPU into time.
-class CpuClock {
- public:
-  CpuClock();
-  static uint64_t Now();
-  // Nanoseconds that `ticks` are, as observed since this clock was made.
-  uint64_t ToNs(uint64_t ticks) const;
-
- private:
-  const uint64_t tsc_start_;
-  const uint64_t ns_start_;
-};
 
 // What a platform's contexts share; it lives longer than they.
 struct Shared {
   uint64_t exit_thread = 0;  // Address of the blob's code that ends a thread.
   stub::ProcView* proc = nullptr;
-  CpuClock clock;
+  stub::CpuClock clock;
   mutable Placement placement;
 };
 

@@ -193,8 +193,11 @@ Result<std::unique_ptr<AddressSpace>> StubAddressSpace::Fork() {
   Result<std::unique_ptr<StubProcess>> child = stub_->Clone();
   if (!child.ok())
     return child.error() == Errno::kENOMEM ? Errno::kENOMEM : Errno::kEAGAIN;
-  return std::unique_ptr<AddressSpace>(
-      std::make_unique<StubAddressSpace>(std::move(child).value(), proc_));
+  return Wrap(std::move(child).value());
+}
+
+std::unique_ptr<AddressSpace> StubAddressSpace::Wrap(std::unique_ptr<StubProcess> stub) const {
+  return std::make_unique<StubAddressSpace>(std::move(stub), proc_);
 }
 
 size_t StubAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {

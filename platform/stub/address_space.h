@@ -14,7 +14,7 @@ namespace caisson::platform::stub {
 
 // Thread-safe: StubProcess serializes what its worker does, and process_vm_readv(2) and its like
 // need no lock.
-class StubAddressSpace final : public AddressSpace {
+class StubAddressSpace : public AddressSpace {
  public:
   // `proc` is borrowed for the life of this object and may be null.
   StubAddressSpace(std::unique_ptr<StubProcess> stub, ProcView* proc);
@@ -36,6 +36,11 @@ class StubAddressSpace final : public AddressSpace {
   void SetName(absl::string_view name) override;
 
   StubProcess& stub() { return *stub_; }
+
+ protected:
+  // What Fork() makes of a clone of the stub.
+  virtual std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<StubProcess> stub) const;
+  ProcView* proc() const { return proc_; }
 
  private:
   // Requests and the descriptors that they use, up to what one vector takes.

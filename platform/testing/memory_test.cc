@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "platform/ptrace/testing.h"
+#include "platform/testing/testing.h"
 #include "platform/stub/layout.h"
 
-namespace caisson::platform::ptrace {
+namespace caisson::platform {
 namespace {
 
 using Code = Xbyak::CodeGenerator;
@@ -381,4 +381,4 @@ TEST_F(MemoryTest, FinalUsageIsLeftBehindOnce) {
 }
 
 }  // namespace
-}  // namespace caisson::platform::ptrace
+}  // namespace caisson::platform
