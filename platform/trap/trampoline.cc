@@ -50,7 +50,7 @@ class Emitter {
   void CheckSlot(Xbyak::Label& ok) {
     ReadGsBase();
     g_.putSeg(g_.gs);
-    g_.mov(g_.rcx, g_.qword[offsetof(Slot, minus_self)]);
+    g_.mov(g_.rcx, g_.qword[Xbyak::RegExp(offsetof(Slot, minus_self))]);
     g_.lea(g_.rcx, g_.ptr[g_.rcx + g_.rax]);
     g_.jrcxz(ok);
   }
@@ -175,7 +175,7 @@ class Emitter {
     g_.pushfq();
     g_.pop(g_.r11);
     g_.putSeg(g_.gs);
-    g_.mov(g_.rsp, g_.qword[kRegs + offsetof(CallRegisters, rsp)]);
+    g_.mov(g_.rsp, g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rsp))]);
     g_.jmp(g_.rcx);  // rsp is the guest's again here, and the same as the saved one.
     out_.answered_end = Here();
   }
