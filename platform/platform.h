@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -207,6 +208,25 @@ class Context {
 
   // CPU time spent in guest code, ns. From any thread.
   virtual uint64_t GuestCpuTime() = 0;
+
+  // What a platform can move along with its hand-offs, so that small arguments and results cost no
+  // call of the host. By default nothing is.
+  //
+  // Guest memory that came with the last event, as the guest's thread read it when it stopped.
+  // Returns how many bytes it has from `from` on, and copies them; 0: ask the AddressSpace.
+  virtual size_t CopiedIn(GuestAddr from, absl::Span<char> to) {
+    static_cast<void>(from), static_cast<void>(to);
+    return 0;
+  }
+  // True: `from` will be stored at `to`, in the order of these calls, before guest code goes on.
+  // The caller knows that the guest may write there. Where the host cannot provide the page all the
+  // same, the call that the guest is in returns EFAULT.
+  virtual bool CopyOutLater(GuestAddr to, absl::Span<const char> from) {
+    static_cast<void>(to), static_cast<void>(from);
+    return false;
+  }
+  // Stores now what CopyOutLater() has taken.
+  virtual void FlushCopies(AddressSpace& space) { static_cast<void>(space); }
 };
 
 class Platform {
@@ -228,6 +248,12 @@ class Platform {
   // Size of the XSAVE area, and the feature bits (XCR0) that it covers.
   virtual size_t fp_state_size() const = 0;
   virtual uint64_t fp_features() const = 0;
+  // How guest code came to the sentry, by kind, since the start: names are [a-z_]+.
+  struct Counter {
+    absl::string_view name;
+    uint64_t value;
+  };
+  virtual std::vector<Counter> Counters() const { return {}; }
   // AT_MINSIGSTKSZ of the guest, bytes.
   virtual uint64_t min_signal_stack() const = 0;
 };

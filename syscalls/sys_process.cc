@@ -19,7 +19,7 @@ Result<std::vector<std::string>> ReadStrings(Task& task, GuestAddr array, uint64
   for (GuestAddr at = array;; at = at + 8) {
     uint64_t pointer = TRY(task.Read<uint64_t>(at));
     if (pointer == 0) return out;
-    Result<std::string> text = task.mm().CopyInString(GuestAddr(pointer), kMaxString - 1);
+    Result<std::string> text = task.memory().CopyInString(GuestAddr(pointer), kMaxString - 1);
     if (!text.ok()) return text.error() == Errno::kENAMETOOLONG ? Errno::kE2BIG : text.error();
     *total += text->size() + 1 + 8;
     if (*total > kMaxTotal) return Errno::kE2BIG;

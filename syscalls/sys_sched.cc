@@ -147,15 +147,17 @@ SyscallResult Setpriority(Task& task, int32_t which, int32_t who, int32_t nice) 
   }
   return 0;
 }
+// IOPRIO_WHO_* count from 1, PRIO_* from 0; any number may come.
+static int IoprioWhich(int32_t which) { return which >= 1 && which <= 3 ? which - 1 : -1; }
 SyscallResult IoprioGet(Task& task, int32_t which, int32_t who) {
-  auto tasks = TRY(TasksOf(task, which - 1, who));
+  auto tasks = TRY(TasksOf(task, IoprioWhich(which), who));
   return tasks.front()->io_priority.load();
 }
 SyscallResult IoprioSet(Task& task, int32_t which, int32_t who, int32_t priority) {
   const int io_class = priority >> 13;
   if (io_class < 0 || io_class > 3 || (priority & 0x1fff) > 7) return Errno::kEINVAL;
   if (io_class == 1 && !task.creds().HasCapability(Capability::kSysAdmin)) return Errno::kEPERM;
-  auto tasks = TRY(TasksOf(task, which - 1, who));
+  auto tasks = TRY(TasksOf(task, IoprioWhich(which), who));
   for (const auto& t : tasks) t->io_priority = priority;
   return 0;
 }

@@ -23,6 +23,13 @@ size_t GuestLength(GuestAddr addr, size_t length) {
   return std::min<uint64_t>(length, kGuestRange.end - addr);
 }
 
+// The same for a read, which may also be of the vDSO, as on Linux.
+size_t ReadableLength(GuestAddr addr, size_t length) {
+  constexpr AddrRange kVdso{GuestAddr(kVdsoAddr), GuestAddr(kVdsoEnd)};
+  if (!kVdso.contains(addr)) return GuestLength(addr, length);
+  return std::min<uint64_t>(length, kVdso.end - addr);
+}
+
 bool ValidRange(GuestAddr addr, uint64_t length) {
   const std::optional<GuestAddr> end = addr.Plus(length);
   return length != 0 && length % kPageSize == 0 && addr.page_aligned() && end.has_value() &&
@@ -65,7 +72,7 @@ Errno MapError(int host_errno) {
 
 template <bool kWrite>
 size_t CopyRemote(pid_t pid, GuestAddr addr, char* data, size_t length) {
-  length = GuestLength(addr, length);
+  length = kWrite ? GuestLength(addr, length) : ReadableLength(addr, length);
   size_t done = 0;
   while (done < length) {
     iovec local{data + done, length - done};

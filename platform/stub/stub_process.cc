@@ -22,7 +22,7 @@
 namespace caisson::platform::stub {
 namespace {
 
-constexpr int kReapTimeoutMs = 30000;  // Tearing down a very large address space takes a while.
+constexpr timespec kReapTimeout = {30, 0};  // Tearing down a very large address space takes a while.
 
 // One message of one byte, with the kernel's word who sent it. Returns 0 at the end of file.
 pid_t ReceiveHello(int socket) {
@@ -85,7 +85,7 @@ StubProcess::FinalUsage StubProcess::End() {
   if (pidfd_.valid()) {
     pollfd p{pidfd_.get(), POLLIN, 0};
     int n;
-    do n = poll(&p, 1, kReapTimeoutMs);
+    do n = ppoll(&p, 1, &kReapTimeout, nullptr);
     while (n < 0 && errno == EINTR);
     if (n == 0) {
       LOG_ERROR("stub ", pid_, " does not end; it is left behind");
@@ -132,7 +132,7 @@ Result<void> StubProcess::RingLocked(absl::Span<const int> fds, bool may_close) 
   const bool close_all = (must_close_ || !fds.empty()) && may_close;
   if (close_all) must_close_ = false;
   slots_.control()->flags = close_all ? ControlPage::kCloseAll : 0;
-  std::atomic_thread_fence(std::memory_order_release);
+  std::atomic_signal_fence(std::memory_order_release);  // The system call orders the rest.
   for (;;) {
     if (sendmsg(slots_.socket.get(), &msg, MSG_NOSIGNAL) == 1) return OkResult();
     if (errno == EINTR) continue;
@@ -149,7 +149,7 @@ Result<void> StubProcess::AwaitLocked() {
   do n = recv(slots_.socket.get(), &byte, 1, 0);
   while (n < 0 && errno == EINTR);
   if (n != 1) return Broken("ended while it was asked something");
-  std::atomic_thread_fence(std::memory_order_acquire);
+  std::atomic_signal_fence(std::memory_order_acquire);
   return OkResult();
 }
 

@@ -307,7 +307,7 @@ size_t CountChildren() {
 TEST(LifetimeTest, NoStubButTheZygoteIsMadeBeforeConfinement) {
   const pid_t child = fork();
   if (child == 0) {
-    Result<std::unique_ptr<Platform>> platform = OpenTestPlatform(/*proc_view=*/false);  // Another child.
+    Result<std::unique_ptr<Platform>> platform = OpenTestPlatform(/*proc_view=*/false);
     if (!platform.ok()) _exit(1);
     usleep(20'000);  // For a clone that should not have been asked for.
     const size_t before = CountChildren();

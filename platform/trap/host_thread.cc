@@ -56,6 +56,11 @@ long Futex(uint32_t* word, int op, uint32_t value, int timeout_ms) {
   return syscall(SYS_futex, word, op, value, op == FUTEX_WAIT ? &timeout : nullptr, nullptr, 0);
 }
 
+int Poll(pollfd* p, int timeout_ms) {
+  const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+  return ppoll(p, 1, &timeout, nullptr);
+}
+
 template <typename T>
 T Get(const char* from) {
   T value;
@@ -165,8 +170,7 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
   for (;;) {
     if (limited) {
       pollfd p{listener_.get(), POLLIN, 0};
-      const int n = poll(&p, 1, kRoundMs);
-      if (n <= 0) {
+      if (Poll(&p, kRoundMs) <= 0) {
         if (--rounds == 0) return Broken("does not react to a signal");
         continue;
       }
@@ -178,7 +182,7 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
       if (errno != ENOENT) return Broken("its listener does not work");
       // It was withdrawn just then; or the thread is gone.
       pollfd p{listener_.get(), POLLIN, 0};
-      if (poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0) return Dead();
+      if (Poll(&p, 0) == 1 && (p.revents & POLLHUP) != 0) return Dead();
       continue;
     }
     if (static_cast<pid_t>(n.pid) != tid_) return Broken("a notification of another thread");

@@ -78,10 +78,7 @@ Result<void> TrapContext::Enter(TrapAddressSpace& space) {
     }
   }
   if (thread_ == nullptr) thread_ = TRY(space.TakeThread());
-  {
-    MutexLock lock(mu_);
-    signal_thread_ = thread_.get();
-  }
+  TakeHostThread();
   // Whatever it ran before: all its registers are set now.
   if (thread_->BringToTrap() != Stop::kTrap) return Errno::kEAGAIN;
   full_ = true;
@@ -98,10 +95,7 @@ Result<void> TrapContext::Enter(TrapAddressSpace& space) {
 // The thread is stopped or gone. The stub, and its other threads, live on.
 void TrapContext::Leave() {
   if (thread_ != nullptr) {
-    {
-      MutexLock lock(mu_);
-      signal_thread_ = nullptr;
-    }
+    ForgetHostThread();
     // A dead one's listener closes here.
     if (thread_->at() == Stop::kDead) {
       thread_.reset();
@@ -141,10 +135,7 @@ void TrapContext::StopRunning() {
 }
 
 void TrapContext::SetKilled(Event& event) {
-  {
-    MutexLock lock(mu_);
-    signal_thread_ = nullptr;
-  }
+  ForgetHostThread();
   thread_.reset();
   killed_ = true;
   full_ = true;
@@ -359,17 +350,50 @@ void TrapContext::ResetFpState() {
   if (!set.ok()) LOG_DEBUG("the extended state of a thread that is gone was not reset");
 }
 
-uint64_t TrapContext::GuestCpuTime() {
+uint64_t TrapContext::SwitchTicks() const {
   uint64_t ticks = ticks_.load(std::memory_order_relaxed);
   const uint64_t started = started_at_.load(std::memory_order_relaxed);
   const uint64_t now = stub::CpuClock::Now();
   if (started != 0 && now > started) ticks += now - started;
-  // The clock's idea of its rate gets better, but time does not go back.
-  const uint64_t ns = shared_.clock.ToNs(ticks);
-  uint64_t before = reported_ns_.load(std::memory_order_relaxed);
-  while (before < ns && !reported_ns_.compare_exchange_weak(before, ns, std::memory_order_relaxed)) {
+  return ticks;
+}
+
+// Of the present host thread. `open`: ask the host, if that has not been done yet.
+uint64_t TrapContext::HostThreadTime(bool open) {
+  if (signal_thread_ == nullptr) return 0;
+  const uint64_t in_switch = shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
+  if (open && !schedstat_ && shared_.proc != nullptr) {
+    Result<UniqueFd> fd = shared_.proc->Open(stub::ProcView::File::kSchedstat,
+                                             signal_thread_->pid(), signal_thread_->tid());
+    if (fd.ok()) {
+      // The thread may have run for others before. Until now it has run at most so long for us.
+      schedstat_ = std::move(fd).value();
+      const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+      schedstat_base_ = all - std::min(all, in_switch);
+    }
   }
-  return std::max(before, ns);
+  if (!schedstat_) return in_switch;
+  const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+  return all - std::min(all, schedstat_base_);
+}
+
+uint64_t TrapContext::GuestCpuTime() {
+  MutexLock lock(mu_);
+  reported_ns_ = std::max(reported_ns_, ended_ns_ + HostThreadTime(/*open=*/true));
+  return reported_ns_;
+}
+
+void TrapContext::TakeHostThread() {
+  MutexLock lock(mu_);
+  signal_thread_ = thread_.get();
+  thread_ticks_ = SwitchTicks();
+}
+
+void TrapContext::ForgetHostThread() {
+  MutexLock lock(mu_);
+  ended_ns_ += HostThreadTime(/*open=*/false);
+  schedstat_.reset();
+  signal_thread_ = nullptr;
 }
 
 }  // namespace caisson::platform::trap

@@ -18,6 +18,7 @@ namespace caisson::platform::trap {
 // What a platform's contexts share; it lives longer than they.
 struct Shared {
   ThreadEnvironment environment;
+  stub::ProcView* proc = nullptr;
   stub::CpuClock clock;
   mutable Watchdog watchdog;
 };
@@ -57,6 +58,10 @@ class TrapContext final : public Context {
   bool HandleTrap(Registers& regs, Event& event);
   void DescribeSignal(const Registers& regs, Event& event);
   void SetKilled(Event& event);
+  void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
+  void ForgetHostThread() ABSL_LOCKS_EXCLUDED(mu_);
+  uint64_t SwitchTicks() const;
+  uint64_t HostThreadTime(bool open) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SignalThread() ABSL_LOCKS_EXCLUDED(mu_);
   void StopRunning() ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -80,8 +85,13 @@ class TrapContext final : public Context {
   bool watched_ ABSL_GUARDED_BY(mu_) = false;
   TrapAddressSpace* prepared_space_ ABSL_GUARDED_BY(mu_) = nullptr;
   std::unique_ptr<HostThread> prepared_thread_ ABSL_GUARDED_BY(mu_);
+  // CPU time. A host thread that nobody asked about has the time spent in Switch().
+  UniqueFd schedstat_ ABSL_GUARDED_BY(mu_);        // Of signal_thread_, once asked for.
+  uint64_t schedstat_base_ ABSL_GUARDED_BY(mu_) = 0;  // What it said before this context, about.
+  uint64_t thread_ticks_ ABSL_GUARDED_BY(mu_) = 0;    // ticks_ when this host thread came.
+  uint64_t ended_ns_ ABSL_GUARDED_BY(mu_) = 0;        // Of those that have gone.
+  uint64_t reported_ns_ ABSL_GUARDED_BY(mu_) = 0;     // Never less than before.
 
-  std::atomic<uint64_t> reported_ns_{0};  // The most that GuestCpuTime() has said.
   std::atomic<uint64_t> ticks_{0};        // Spent in Switch() so far,
   std::atomic<uint64_t> started_at_{0};   // and since when it has been in it; 0: it is not.
 };

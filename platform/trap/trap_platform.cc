@@ -25,6 +25,7 @@ class TrapPlatform final : public Platform {
       : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.environment = environment;
+    shared_.proc = proc_.get();
   }
 
   absl::string_view name() const override { return "trap"; }

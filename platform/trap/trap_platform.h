@@ -13,7 +13,7 @@
 namespace caisson::platform::trap {
 
 struct Config {
-  // Have a process that can see a procfs, for memory usage (stub::ProcView).
+  // As ptrace::Config::proc_view.
   bool proc_view = true;
   int stub_oom_score_adj = 500;
   size_t ready_stubs = 2;  // Kept for the next execs.

@@ -90,6 +90,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   task->seccomp = args.seccomp;
   task->seccomp_mode = args.seccomp ? 2 : 0;
   task->nice = args.nice;
+  group->oom_score_adj = group->oom_score_adj_min = args.oom_score_adj;
 
   MutexLock lock(tasks_mu_);
   if (args.pid_ns->dead) return Errno::kESRCH;
