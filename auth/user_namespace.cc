@@ -64,6 +64,13 @@ uint32_t UserNamespace::FromKernelGid(uint32_t kgid) const {
   return Unmap(gid_map_, kgid);
 }
 
+bool UserNamespace::MapsUid(uint32_t kuid) const {
+  return ToKernelUid(FromKernelUid(kuid)) == std::optional<uint32_t>(kuid);
+}
+bool UserNamespace::MapsGid(uint32_t kgid) const {
+  return ToKernelGid(FromKernelGid(kgid)) == std::optional<uint32_t>(kgid);
+}
+
 bool UserNamespace::SetUidMap(std::vector<IdExtent> map) {
   MutexLock lock(mu_);
   if (!uid_map_.empty()) return false;

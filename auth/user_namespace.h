@@ -39,6 +39,10 @@ class UserNamespace : public RefCounted<UserNamespace> {
   uint32_t FromKernelUid(uint32_t kuid) const;
   uint32_t FromKernelGid(uint32_t kgid) const;
 
+  // Whether the kernel id has a name here.
+  bool MapsUid(uint32_t kuid) const;
+  bool MapsGid(uint32_t kgid) const;
+
   // False if a map was already set (EPERM for the writer).
   bool SetUidMap(std::vector<IdExtent> map);
   bool SetGidMap(std::vector<IdExtent> map);

@@ -92,7 +92,7 @@ const std::array<Entry, kTableSize>& Table() { return kTable; }
 SyscallResult Dispatcher::Dispatch(Task& task, int number) {
   // Numbers with the x32 bit, and negative ones, have never had a table here.
   if (number < 0 || number >= kTableSize || kTable[number].invoke == nullptr) {
-    if (task.seccomp_mode.load(std::memory_order_relaxed) != 0) {
+    if (task.seccomp_mode() != 0) {
       if (auto answer = ApplySeccomp(task, number)) return *answer;
     }
     task.kernel().NoteUnsupported(absl::StrCat("system call ", number));
@@ -100,7 +100,7 @@ SyscallResult Dispatcher::Dispatch(Task& task, int number) {
   }
   const Entry& entry = kTable[number];
   counts_[number].fetch_add(1, std::memory_order_relaxed);
-  if (__builtin_expect(task.seccomp_mode.load(std::memory_order_relaxed) != 0, 0)) {
+  if (__builtin_expect(task.seccomp_mode() != 0, 0)) {
     if (auto answer = ApplySeccomp(task, number)) return *answer;
   }
   if (__builtin_expect(watched_.load(std::memory_order_relaxed) != 0, 0))
@@ -109,16 +109,16 @@ SyscallResult Dispatcher::Dispatch(Task& task, int number) {
 }
 
 std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
-  task.TakeSeccompUpdate();
   constexpr int kStrictMode = 1;
-  if (task.seccomp_mode.load(std::memory_order_relaxed) == kStrictMode) {
+  if (task.seccomp_mode() == kStrictMode) {
     // read, write, exit and rt_sigreturn only.
     if (number == 0 || number == 1 || number == 60 || number == 15) return std::nullopt;
     task.PrepareGroupExit(signal::kSIGKILL);
     return SyscallResult(Errno::kENOSYS);
   }
-  if (!task.seccomp) return std::nullopt;
-  uint32_t answer = task.seccomp->Evaluate(number, task.regs());
+  const kernel::SeccompFilter* filter = task.seccomp_filter();
+  if (filter == nullptr) return std::nullopt;
+  uint32_t answer = filter->Evaluate(number, task.regs());
   uint32_t data = answer & bpf::kRetDataMask;
   switch (answer & bpf::kRetActionMask) {
     case bpf::kRetAllow:
@@ -148,7 +148,7 @@ std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
     case bpf::kRetUserNotif:
       return SyscallResult(Errno::kENOSYS);  // Without a tracer or a listener.
     case bpf::kRetKillThread:
-      if (task.group().live_tasks > 1) {
+      if (task.group().HasOtherThreads()) {
         task.PrepareExit(signal::kSIGSYS);
         return SyscallResult(Errno::kENOSYS);
       }

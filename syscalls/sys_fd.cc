@@ -100,7 +100,7 @@ SyscallResult Close(Task& task, Fd fd) {
 SyscallResult CloseRange(Task& task, uint32_t first, uint32_t last, Flags flags) {
   constexpr uint32_t kUnshare = 2, kCloexec = 4;
   if ((flags.value & ~(kUnshare | kCloexec)) != 0 || first > last) return Errno::kEINVAL;
-  if ((flags.value & kUnshare) != 0) task.set_fd_table(task.fd_table().Clone());
+  if ((flags.value & kUnshare) != 0 && task.fd_table().shared()) task.set_fd_table(task.fd_table().Clone());
   if ((flags.value & kCloexec) != 0) {
     task.fd_table().SetCloseOnExecRange(first, last);
     return 0;

@@ -7,7 +7,7 @@ namespace caisson::syscalls {
 
 SyscallResult InotifyInit1(Task& task, Flags flags) {
   if ((flags.value & ~(vfs::kOpenNonblock | vfs::kOpenCloexec)) != 0) return Errno::kEINVAL;
-  return InstallFile(task, MakeRef<vfs::inotify::Inotify>(flags.value & vfs::kOpenNonblock),
+  return InstallFile(task, TRY(vfs::inotify::Inotify::New(task, flags.value & vfs::kOpenNonblock)),
                      (flags.value & vfs::kOpenCloexec) != 0);
 }
 SyscallResult InotifyInit(Task& task) { return InotifyInit1(task, Flags{0}); }

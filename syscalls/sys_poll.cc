@@ -229,9 +229,13 @@ SyscallResult EpollCtl(Task& task, Fd epfd, int32_t operation, Fd fd, GuestAddr 
   if (file->EventQueue() == nullptr) return Errno::kEPERM;
   if (epoll == nullptr || file.get() == ep.get()) return Errno::kEINVAL;
   switch (operation) {
-    case kAdd:
-      TRY(epoll->Add(fd.value, *file, event));
+    case kAdd: {
+      RefPtr<auth::UserCounts> user = task.user_ref();
+      if (!user->Add(auth::UserCounts::kEpollWatches, 1, vfs::kMaxEpollWatches)) return Errno::kENOSPC;
+      TRY(epoll->Add(fd.value, *file, event, vfs::kMaxEpollWatches,
+                     auth::UserCharge(user, auth::UserCounts::kEpollWatches, 1)));
       return 0;
+    }
     case kModify:
       TRY(epoll->Modify(fd.value, *file, event));
       return 0;

@@ -29,12 +29,7 @@ SyscallResult InstallFilter(Task& task, uint32_t flags, GuestAddr address) {
     task.kernel().NoteUnsupported("seccomp: SECCOMP_FILTER_FLAG_NEW_LISTENER");
     return Errno::kEINVAL;
   }
-  if (task.seccomp_mode.load() == 1) return Errno::kEINVAL;
-  auto filter = TRY(kernel::SeccompFilter::New(std::move(program), task.seccomp, (flags & kFilterLog) != 0));
-  if ((flags & kFilterTsync) != 0) return task.SyncSeccomp(std::move(filter));
-  task.seccomp = std::move(filter);
-  task.seccomp_mode = 2;
-  return 0;
+  return task.AddSeccompFilter(std::move(program), (flags & kFilterLog) != 0, (flags & kFilterTsync) != 0);
 }
 }  // namespace
 
@@ -43,8 +38,7 @@ SyscallResult Seccomp(Task& task, uint32_t operation, Flags flags, GuestAddr arg
   switch (operation) {
     case kStrict:
       if (flags.value != 0 || !args.is_null()) return Errno::kEINVAL;
-      if (task.seccomp_mode.load() == 2) return Errno::kEINVAL;
-      task.seccomp_mode = 1;
+      TRY(task.SetSeccompStrict());
       return 0;
     case kFilter:
       return InstallFilter(task, flags.value, args);
@@ -160,7 +154,7 @@ SyscallResult Prctl(Task& task, int32_t option, uint64_t a2, uint64_t a3, uint64
       return 0;
     }
     case 21:  // PR_GET_SECCOMP
-      return task.seccomp_mode.load();
+      return task.seccomp_mode();
     case 22:  // PR_SET_SECCOMP
       if (a2 == 1) return Seccomp(task, 0, Flags{0}, GuestAddr());
       if (a2 == 2) return InstallFilter(task, 0, GuestAddr(a3));

@@ -16,8 +16,17 @@ Result<std::vector<std::string>> ReadStrings(Task& task, GuestAddr array, uint64
   constexpr uint64_t kMaxTotal = 6 << 20;
   std::vector<std::string> out;
   if (array.is_null()) return out;
-  for (GuestAddr at = array;; at = at + 8) {
-    uint64_t pointer = TRY(task.Read<uint64_t>(at));
+  // Many pointers at a time, up to the end of their page: each copy costs a host call.
+  std::vector<uint64_t> pointers;
+  size_t next = 0;
+  for (GuestAddr at = array;;) {
+    if (next == pointers.size()) {
+      pointers.resize(std::max<uint64_t>((kPageSize - at.value % kPageSize) / 8, 1));
+      next = 0;
+      TRY(task.CopyInBytes(at, absl::Span<char>(reinterpret_cast<char*>(pointers.data()), pointers.size() * 8)));
+      at = at + pointers.size() * 8;
+    }
+    const uint64_t pointer = pointers[next++];
     if (pointer == 0) return out;
     Result<std::string> text = task.memory().CopyInString(GuestAddr(pointer), kMaxString - 1);
     if (!text.ok()) return text.error() == Errno::kENAMETOOLONG ? Errno::kE2BIG : text.error();

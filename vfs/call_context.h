@@ -6,6 +6,7 @@
 
 #include "absl/types/span.h"
 #include "auth/credentials.h"
+#include "auth/user_counts.h"
 #include "base/guest_addr.h"
 #include "base/result.h"
 #include "base/wait_queue.h"
@@ -26,6 +27,9 @@ class CallContext {
   virtual MountNamespace& mount_namespace() const = 0;
   virtual FileMode umask() const = 0;
   virtual uint64_t file_size_limit() const = 0;  // RLIMIT_FSIZE, bytes.
+  virtual uint64_t open_file_limit() const { return ~uint64_t{0}; }  // RLIMIT_NOFILE.
+  // Where things are counted that are limited by user; null for the kernel and in tests.
+  virtual RefPtr<auth::UserCounts> user_counts() const { return nullptr; }
   // Identity for locks, owners and /proc/self; in the sandbox's root pid namespace. 0: the kernel.
   virtual int32_t tgid() const = 0;
   virtual int32_t tid() const = 0;

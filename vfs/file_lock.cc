@@ -72,46 +72,42 @@ const RecordLock* FileLocks::ConflictLocked(const RecordLock& lock) const {
   return first;
 }
 
+// Keeps records_ in the order of their starts. Linear, as Linux's: a guest can have very many.
 void FileLocks::ApplyLocked(const RecordLock& lock) {
-  std::vector<RecordLock> kept;
+  std::vector<RecordLock> added;  // What starts elsewhere than the record it comes from.
   RecordLock merged = lock;
+  auto out = records_.begin();
   for (const RecordLock& r : records_) {
-    if (r.owner != lock.owner) {
-      kept.push_back(r);
-      continue;
-    }
-    if (r.type == lock.type) {
+    RecordLock left = r;
+    bool keep = true;
+    if (r.owner == lock.owner && r.type == lock.type) {
       // Overlapping or adjacent: one lock.
       const bool before = r.range.end != INT64_MAX && r.range.end + 1 < merged.range.start;
       const bool after = merged.range.end != INT64_MAX && merged.range.end + 1 < r.range.start;
-      if (before || after) {
-        kept.push_back(r);
-      } else {
+      if (!before && !after) {
+        keep = false;
         merged.range.start = std::min(merged.range.start, r.range.start);
         merged.range.end = std::max(merged.range.end, r.range.end);
       }
-      continue;
+    } else if (r.owner == lock.owner && Overlap(r.range, lock.range)) {
+      keep = r.range.start < lock.range.start;
+      if (keep) left.range.end = lock.range.start - 1;
+      if (r.range.end > lock.range.end) {
+        added.push_back(r);
+        added.back().range.start = lock.range.end + 1;
+      }
     }
-    if (!Overlap(r.range, lock.range)) {
-      kept.push_back(r);
-      continue;
-    }
-    if (r.range.start < lock.range.start) {
-      RecordLock left = r;
-      left.range.end = lock.range.start - 1;
-      kept.push_back(left);
-    }
-    if (r.range.end > lock.range.end) {
-      RecordLock right = r;
-      right.range.start = lock.range.end + 1;
-      kept.push_back(right);
-    }
+    if (keep) *out++ = left;  // Never past the record that is looked at.
   }
-  if (lock.type != LockType::kUnlock) kept.push_back(merged);
-  std::stable_sort(kept.begin(), kept.end(), [](const RecordLock& a, const RecordLock& b) {
-    return a.range.start < b.range.start;
-  });
-  records_ = std::move(kept);
+  records_.erase(out, records_.end());
+  if (lock.type != LockType::kUnlock) added.push_back(merged);
+  for (const RecordLock& r : added) {
+    auto at = std::upper_bound(records_.begin(), records_.end(), r,
+                               [](const RecordLock& a, const RecordLock& b) {
+                                 return a.range.start < b.range.start;
+                               });
+    records_.insert(at, r);
+  }
 }
 
 void FileLocks::ForgetWaitersLocked() {

@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "base/result.h"
@@ -43,6 +45,25 @@ inline constexpr uint64_t kMountFlagsMask = kMountReadOnly | kMountNosuid | kMou
 class DeviceRegistry;
 struct PeerGroup;
 
+class Mount;
+
+// What is mounted on a mount, in the order in which it came, and by place: a guest can make a
+// hundred thousand. One for each place: what comes to the same place goes on top of what is there.
+class ChildMounts {
+ public:
+  using Map = std::map<uint64_t, RefPtr<Mount>>;
+  bool empty() const { return in_order_.empty(); }
+  const Map& in_order() const { return in_order_; }
+  void Add(RefPtr<Mount> child);  // Its mountpoint is set.
+  void Remove(Mount& child);
+  Mount* Find(const Dentry& at) const;
+
+ private:
+  Map in_order_;
+  absl::flat_hash_map<const Dentry*, Mount*> by_place_;
+  uint64_t next_ = 0;
+};
+
 // A file system (or a part of it) at a place. Its position is guarded by the namespace's lock.
 class Mount : public RefCounted<Mount> {
  public:
@@ -61,6 +82,7 @@ class Mount : public RefCounted<Mount> {
  private:
   friend class MountNamespace;
   friend class MountTree;
+  friend class ChildMounts;
   friend struct PeerGroup;
   const RefPtr<FileSystem> fs_;
   const RefPtr<Dentry> root_;
@@ -71,7 +93,8 @@ class Mount : public RefCounted<Mount> {
   // Guarded by the mount lock (one for all namespaces of a kernel, MountNamespace::Shared):
   Mount* parent_ = nullptr;        // The parent holds its children.
   RefPtr<Dentry> mountpoint_;      // In the parent.
-  std::vector<RefPtr<Mount>> children_;
+  ChildMounts children_;
+  uint64_t order_ = 0;             // In the parent's.
   MountNamespace* ns_ = nullptr;   // Null once detached.
   RefPtr<PeerGroup> peers_;        // Null: not shared.
   RefPtr<PeerGroup> master_;       // Null: not a slave.

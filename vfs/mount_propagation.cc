@@ -1,6 +1,7 @@
 // Trees of mounts and the events that shared ones pass on (Linux fs/pnode.c, fs/namespace.c).
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "vfs/mount_tree.h"
 
@@ -9,18 +10,30 @@ namespace {
 
 constinit SharedMutex g_mount_lock;
 
-void Erase(std::vector<Mount*>& list, Mount* mount) {
-  list.erase(std::remove(list.begin(), list.end(), mount), list.end());
+}  // namespace
+
+void ChildMounts::Add(RefPtr<Mount> child) {
+  child->order_ = next_++;
+  by_place_[child->mountpoint_.get()] = child.get();
+  const uint64_t order = child->order_;
+  in_order_.emplace(order, std::move(child));
 }
 
-}  // namespace
+void ChildMounts::Remove(Mount& child) {
+  if (auto it = by_place_.find(child.mountpoint_.get()); it != by_place_.end() && it->second == &child)
+    by_place_.erase(it);
+  in_order_.erase(child.order_);
+}
+
+Mount* ChildMounts::Find(const Dentry& at) const {
+  auto it = by_place_.find(&at);
+  return it != by_place_.end() ? it->second : nullptr;
+}
 
 SharedMutex& MountTree::lock() { return g_mount_lock; }
 
 Mount* MountTree::FindChild(const Mount& parent, const Dentry& at) {
-  for (const RefPtr<Mount>& child : parent.children_)
-    if (child->mountpoint_.get() == &at) return child.get();
-  return nullptr;
+  return parent.children_.Find(at);
 }
 
 VfsPath MountTree::Topmost(VfsPath at) {
@@ -43,8 +56,8 @@ std::vector<Mount*> MountTree::Preorder(Mount& top) {
     Mount* m = stack.back();
     stack.pop_back();
     order.push_back(m);
-    for (auto it = m->children_.rbegin(); it != m->children_.rend(); ++it)
-      stack.push_back(it->get());
+    const ChildMounts::Map& children = m->children_.in_order();
+    for (auto it = children.rbegin(); it != children.rend(); ++it) stack.push_back(it->second.get());
   }
   return order;
 }
@@ -69,14 +82,13 @@ void MountTree::Attach(RefPtr<Mount> child, Mount& parent, RefPtr<Dentry> at) {
   at->AddMount();
   child->parent_ = &parent;
   child->mountpoint_ = std::move(at);
-  parent.children_.push_back(std::move(child));
+  parent.children_.Add(std::move(child));
 }
 
 RefPtr<Mount> MountTree::Detach(Mount& mount) {
   RefPtr<Mount> hold(&mount);
   if (mount.parent_ == nullptr) return hold;
-  auto& siblings = mount.parent_->children_;
-  siblings.erase(std::find(siblings.begin(), siblings.end(), &mount));
+  mount.parent_->children_.Remove(mount);
   mount.parent_ = nullptr;
   mount.mountpoint_->RemoveMount();
   // The mountpoint's reference stays until the mount goes or is attached again: dropping it here
@@ -100,15 +112,15 @@ RefPtr<Mount> MountTree::Clone(MountNamespace::Shared& shared, Mount& old, RefPt
   copy->unbindable_ = (flags & kCopyUnbindable) != 0 && old.unbindable_;
   if ((flags & kSlave) != 0 && old.peers_ != nullptr) {
     copy->master_ = old.peers_;
-    old.peers_->slaves.push_back(copy.get());
+    old.peers_->slaves.insert(copy.get());
   } else if ((flags & kPrivate) == 0) {
     if (old.peers_ != nullptr) {
       copy->peers_ = old.peers_;
-      copy->peers_->members.push_back(copy.get());
+      copy->peers_->members.insert(copy.get());
     }
     if (old.master_ != nullptr) {
       copy->master_ = old.master_;
-      copy->master_->slaves.push_back(copy.get());
+      copy->master_->slaves.insert(copy.get());
     }
   }
   if ((flags & kMakeShared) != 0) MakeShared(shared, *copy);
@@ -125,7 +137,7 @@ Result<RefPtr<Mount>> MountTree::CopyTree(MountNamespace::Shared& shared, Mount&
   while (!stack.empty()) {
     auto [old, copy] = stack.back();
     stack.pop_back();
-    for (const RefPtr<Mount>& child : old->children_) {
+    for (const auto& [order, child] : old->children_.in_order()) {
       if (child->unbindable_ && !unbindable_too) continue;
       if (old == &top && !below->IsAncestorOf(*child->mountpoint_)) continue;
       RefPtr<Mount> child_copy = Clone(shared, *child, child->root(), flags);
@@ -171,10 +183,10 @@ Result<void> MountTree::AttachRecursive(MountNamespace::Shared& shared, RefPtr<M
     while (!work.empty()) {
       Work w = work.back();
       work.pop_back();
-      // A copy changes the groups of the copied tree, never those of the parents looped over here.
-      for (Mount* m : w.group->members)
+      // Those of now: copies of a tree that holds a peer of its new parent join the group too.
+      for (Mount* m : std::set<Mount*>(w.group->members))
         if (m != w.done && receives(m)) add(m, w.like, kPlain);
-      for (Mount* s : std::vector<Mount*>(w.group->slaves)) {
+      for (Mount* s : std::set<Mount*>(w.group->slaves)) {
         if (s->peers_ == nullptr) {
           if (receives(s)) add(s, w.like, kSlave);
           continue;
@@ -246,28 +258,31 @@ void MountTree::UnmountTree(Mount& top, bool propagate, Garbage* garbage) {
   std::vector<Mount*> victims = Preorder(top);
   std::set<Mount*> doomed(victims.begin(), victims.end());
   if (propagate) {
-    std::vector<Mount*> copies;
+    std::set<Mount*> copies;
+    // Whoever receives from one member of a group receives from all: a place is looked at once.
+    std::set<std::tuple<PeerGroup*, Dentry*, Dentry*>> seen;
     for (Mount* m : victims) {
-      if (m->parent_ == nullptr) continue;
+      if (m->parent_ == nullptr || m->parent_->peers_ == nullptr) continue;
+      if (!seen.emplace(m->parent_->peers_.get(), m->mountpoint_.get(), m->root().get()).second) continue;
       for (Mount* receiver : Receivers(*m->parent_)) {
         Mount* copy = FindChild(*receiver, *m->mountpoint_);
         if (copy != nullptr && copy->root() == m->root() && doomed.insert(copy).second)
-          copies.push_back(copy);
+          copies.insert(copy);
       }
     }
-    // A copy with something mounted on it that stays, stays too.
-    for (bool again = true; again;) {
-      again = false;
-      for (auto it = copies.begin(); it != copies.end(); ++it) {
-        const auto& children = (*it)->children_;
-        if (std::all_of(children.begin(), children.end(),
-                        [&](const RefPtr<Mount>& c) { return doomed.count(c.get()) != 0; }))
-          continue;
-        doomed.erase(*it);
-        copies.erase(it);
-        again = true;
-        break;
-      }
+    // A copy with something mounted on it that stays, stays too, and so what it is mounted on.
+    std::vector<Mount*> check(copies.begin(), copies.end());
+    while (!check.empty()) {
+      Mount* copy = check.back();
+      check.pop_back();
+      if (copies.count(copy) == 0) continue;
+      const ChildMounts::Map& children = copy->children_.in_order();
+      if (std::all_of(children.begin(), children.end(),
+                      [&](const auto& c) { return doomed.count(c.second.get()) != 0; }))
+        continue;
+      doomed.erase(copy);
+      copies.erase(copy);
+      if (copy->parent_ != nullptr) check.push_back(copy->parent_);
     }
     victims.insert(victims.end(), copies.begin(), copies.end());
   }
@@ -288,31 +303,31 @@ void MountTree::MakeShared(MountNamespace::Shared& shared, Mount& mount) {
   if (mount.peers_ != nullptr) return;
   mount.unbindable_ = false;
   mount.peers_ = MakeRef<PeerGroup>(shared.next_group++);
-  mount.peers_->members.push_back(&mount);
+  mount.peers_->members.insert(&mount);
 }
 
 void MountTree::MakeSlave(Mount& mount) {
   RefPtr<PeerGroup> group = std::move(mount.peers_);
   if (group == nullptr) return;
-  Erase(group->members, &mount);
+  group->members.erase(&mount);
   RefPtr<PeerGroup> master = group;
   if (group->members.empty()) {
     // The last peer: its slaves go to its master, and it keeps that.
     master = mount.master_;
     for (Mount* s : std::exchange(group->slaves, {})) {
       s->master_ = master;
-      if (master != nullptr) master->slaves.push_back(s);
+      if (master != nullptr) master->slaves.insert(s);
     }
   }
   if (master == mount.master_) return;
-  if (mount.master_ != nullptr) Erase(mount.master_->slaves, &mount);
+  if (mount.master_ != nullptr) mount.master_->slaves.erase(&mount);
   mount.master_ = std::move(master);
-  if (mount.master_ != nullptr) mount.master_->slaves.push_back(&mount);
+  if (mount.master_ != nullptr) mount.master_->slaves.insert(&mount);
 }
 
 void MountTree::MakePrivate(Mount& mount) {
   MakeSlave(mount);
-  if (RefPtr<PeerGroup> master = std::move(mount.master_)) Erase(master->slaves, &mount);
+  if (RefPtr<PeerGroup> master = std::move(mount.master_)) master->slaves.erase(&mount);
 }
 
 bool MountTree::HasUnbindable(Mount& top) {

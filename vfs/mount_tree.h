@@ -4,6 +4,7 @@
 #define CAISSON_VFS_MOUNT_TREE_H_
 
 #include <atomic>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,8 @@ namespace caisson::vfs {
 struct PeerGroup : public RefCounted<PeerGroup> {
   explicit PeerGroup(int id) : id(id) {}
   const int id;
-  std::vector<Mount*> members;  // Each has peers_ == this and leaves before it ends.
-  std::vector<Mount*> slaves;   // Each has master_ == this.
+  std::set<Mount*> members;  // Each has peers_ == this and leaves before it ends.
+  std::set<Mount*> slaves;   // Each has master_ == this.
 };
 
 struct MountNamespace::Shared : public RefCounted<MountNamespace::Shared> {

@@ -17,10 +17,13 @@ Endpoint* EndpointOf(vfs::FileDescription& file) {
   return static_cast<UnixSocket&>(file).endpoint().get();
 }
 
+// References that the collector takes: let go of without its lock, since they may be the last ones.
+using Kept = std::vector<RefPtr<Endpoint>>;
+
 // Calls `f` for each endpoint whose socket is in a message to `to`, or to a connection that waits
-// at it to be accepted.
+// at it to be accepted. Such connections are kept in `kept`.
 template <typename F>
-void ForEachChild(Endpoint& to, F f) {
+void ForEachChild(Endpoint& to, Kept* kept, F f) {
   auto scan = [&f](const std::deque<UnixMessage>& messages) {
     for (const UnixMessage& m : messages) {
       for (const auto& file : m.files) {
@@ -28,15 +31,16 @@ void ForEachChild(Endpoint& to, F f) {
       }
     }
   };
-  std::vector<RefPtr<Endpoint>> embryos;
+  const size_t first = kept->size();
   {
     MutexLock lock(to.mu_);
     scan(to.messages);
-    embryos.assign(to.backlog.begin(), to.backlog.end());
+    kept->insert(kept->end(), to.backlog.begin(), to.backlog.end());
   }
-  for (const RefPtr<Endpoint>& e : embryos) {
-    MutexLock lock(e->mu_);
-    scan(e->messages);
+  for (size_t i = first; i < kept->size(); ++i) {
+    Endpoint& embryo = *(*kept)[i];
+    MutexLock lock(embryo.mu_);
+    scan(embryo.messages);
   }
 }
 
@@ -84,7 +88,8 @@ Result<void> UnixFlight::Enter(vfs::CallContext& ctx, UnixMessage& message) {
   message.flight_user = creds.ruid;
   MutexLock lock(mu_);
   auto it = by_user_.find(creds.ruid);
-  if (it != by_user_.end() && it->second > kMaxFilesOfUser &&
+  // too_many_unix_fds(): looked at before this message is added.
+  if (it != by_user_.end() && static_cast<uint64_t>(it->second) > ctx.open_file_limit() &&
       !creds.HasRootCapability(auth::Capability::kSysResource) &&
       !creds.HasRootCapability(auth::Capability::kSysAdmin))
     return Errno::kETOOMANYREFS;
@@ -113,18 +118,29 @@ void UnixFlight::Bury(std::vector<UnixMessage> messages) {
       batch.swap(grave_);
       if (batch.empty()) {
         burying_ = false;
-        return;
+        if (!std::exchange(collect_after_burial_, false)) return;
+        break;
       }
     }
     // The release of a socket comes back to Bury(), which then only adds to the list.
     for (UnixMessage& m : batch) Leave(m);
   }
+  Collect();
 }
 
 void UnixFlight::OnRelease() {
   {
     MutexLock lock(mu_);
-    if (sockets_.empty() || ++releases_ <= sockets_.size() / 32) return;
+    if (sockets_.empty() || ++releases_ <= sockets_.size() / 8) return;
+  }
+  {
+    // In the middle of a burial, which collects once when it is through: of a chain of sockets each
+    // release would be followed by a look at all that are left.
+    MutexLock lock(grave_mu_);
+    if (burying_) {
+      collect_after_burial_ = true;
+      return;
+    }
   }
   Collect();
 }
@@ -134,10 +150,20 @@ void UnixFlight::OnRelease() {
 // way between queues counts as a reference from outside, and counts change only under mu_, so what
 // moves meanwhile makes things look alive, never dead.
 void UnixFlight::Collect() {
+  while (CollectOnce()) {
+  }
+}
+
+// True if what it dropped asks for another look.
+bool UnixFlight::CollectOnce() {
+  Kept kept;
   std::vector<UnixMessage> garbage;
   {
     MutexLock lock(mu_);
-    if (collecting_) return;
+    if (collecting_) {
+      collect_again_ = true;  // Whoever is at it, perhaps further up on our own stack.
+      return false;
+    }
     releases_ = 0;
     std::vector<Endpoint*> candidates;
     for (Endpoint* end : sockets_) {
@@ -149,9 +175,9 @@ void UnixFlight::Collect() {
         candidates.push_back(end);
       }
     }
-    if (candidates.empty()) return;
+    if (candidates.empty()) return false;
     for (Endpoint* end : candidates) {
-      ForEachChild(*end, [](Endpoint& child) {
+      ForEachChild(*end, &kept, [](Endpoint& child) {
         if (!child.reachable) --child.external;
       });
     }
@@ -163,7 +189,7 @@ void UnixFlight::Collect() {
     while (!reached.empty()) {
       Endpoint* end = reached.back();
       reached.pop_back();
-      ForEachChild(*end, [&reached](Endpoint& child) {
+      ForEachChild(*end, &kept, [&reached](Endpoint& child) {
         if (std::exchange(child.reachable, true)) return;
         reached.push_back(&child);
       });
@@ -171,19 +197,20 @@ void UnixFlight::Collect() {
     for (Endpoint* end : candidates) {
       if (end->reachable) continue;
       TakeMessagesWithFiles(*end, &garbage);
-      std::vector<RefPtr<Endpoint>> embryos;
+      const size_t first = kept.size();
       {
         MutexLock end_lock(end->mu_);
-        embryos.assign(end->backlog.begin(), end->backlog.end());
+        kept.insert(kept.end(), end->backlog.begin(), end->backlog.end());
       }
-      for (const RefPtr<Endpoint>& e : embryos) TakeMessagesWithFiles(*e, &garbage);
+      for (size_t i = first; i < kept.size(); ++i) TakeMessagesWithFiles(*kept[i], &garbage);
     }
-    if (garbage.empty()) return;
+    if (garbage.empty()) return false;
     collecting_ = true;  // The releases below come back here.
   }
   Bury(std::move(garbage));
   MutexLock lock(mu_);
   collecting_ = false;
+  return std::exchange(collect_again_, false);
 }
 
 }  // namespace caisson::netstack

@@ -20,10 +20,8 @@ namespace caisson::netstack {
 // all namespaces of a kernel, since a message may carry sockets of any. Thread-safe.
 class UnixFlight : public RefCounted<UnixFlight> {
  public:
-  // Files of one user that may be in flight without CAP_SYS_RESOURCE or CAP_SYS_ADMIN.
-  static constexpr int64_t kMaxFilesOfUser = 16384;
-
-  // Counts the files of `message` in. Errors: ETOOMANYREFS.
+  // Counts the files of `message` in. Errors: ETOOMANYREFS where the user has more in flight than
+  // RLIMIT_NOFILE, and neither CAP_SYS_RESOURCE nor CAP_SYS_ADMIN.
   Result<void> Enter(vfs::CallContext& ctx, UnixMessage& message) ABSL_LOCKS_EXCLUDED(mu_);
   // Counts the files out and hands them over.
   std::vector<RefPtr<vfs::FileDescription>> Leave(UnixMessage& message) ABSL_LOCKS_EXCLUDED(mu_);
@@ -40,6 +38,7 @@ class UnixFlight : public RefCounted<UnixFlight> {
   int64_t files() const;
 
  private:
+  bool CollectOnce() ABSL_LOCKS_EXCLUDED(mu_);
   void CountLocked(UnixMessage& message, int by) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable Mutex mu_;  // Before endpoints' locks.
@@ -47,10 +46,12 @@ class UnixFlight : public RefCounted<UnixFlight> {
   absl::flat_hash_map<uint32_t, int64_t> by_user_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<Endpoint*> sockets_ ABSL_GUARDED_BY(mu_);  // With in_flight != 0.
   bool collecting_ ABSL_GUARDED_BY(mu_) = false;
+  bool collect_again_ ABSL_GUARDED_BY(mu_) = false;
   size_t releases_ ABSL_GUARDED_BY(mu_) = 0;  // Since the last collection.
   Mutex grave_mu_;
   std::vector<UnixMessage> grave_ ABSL_GUARDED_BY(grave_mu_);
   bool burying_ ABSL_GUARDED_BY(grave_mu_) = false;
+  bool collect_after_burial_ ABSL_GUARDED_BY(grave_mu_) = false;
 };
 
 class UnixNamespace : public RefCounted<UnixNamespace> {

@@ -14,7 +14,7 @@ Result<RefPtr<vfs::FileDescription>> FdTable::Get(int32_t fd) const {
 
 Result<int32_t> FdTable::LowestFreeLocked(int32_t min, uint64_t limit) {
   size_t fd = std::max(min, next_free_);
-  while (fd < slots_.size() && slots_[fd].file) ++fd;
+  while (fd < slots_.size() && slots_[fd].taken()) ++fd;
   if (fd >= limit) return Errno::kEMFILE;
   if (fd >= slots_.size()) slots_.resize(std::max<size_t>(fd + 1, std::min<uint64_t>(limit, std::max<size_t>(64, slots_.size() * 2))));
   if (min <= next_free_) next_free_ = static_cast<int32_t>(fd) + 1;
@@ -29,12 +29,33 @@ Result<int32_t> FdTable::Install(RefPtr<vfs::FileDescription> file, int32_t min,
   return fd;
 }
 
+Result<int32_t> FdTable::Reserve(uint64_t limit) {
+  MutexLock lock(mu_);
+  int32_t fd = TRY(LowestFreeLocked(0, limit));
+  slots_[fd].reserved = true;
+  return fd;
+}
+
+void FdTable::Fill(int32_t fd, RefPtr<vfs::FileDescription> file, bool close_on_exec) {
+  MutexLock lock(mu_);
+  CHECK(slots_[fd].reserved);
+  slots_[fd] = {std::move(file), close_on_exec};
+}
+
+void FdTable::Release(int32_t fd) {
+  MutexLock lock(mu_);
+  CHECK(slots_[fd].reserved);
+  slots_[fd] = {};
+  next_free_ = std::min(next_free_, fd);
+}
+
 Result<RefPtr<vfs::FileDescription>> FdTable::Replace(RefPtr<vfs::FileDescription> file,
                                                       int32_t fd, uint64_t limit,
                                                       bool close_on_exec) {
   if (fd < 0 || static_cast<uint64_t>(fd) >= limit) return Errno::kEBADF;
   MutexLock lock(mu_);
   if (static_cast<size_t>(fd) >= slots_.size()) slots_.resize(fd + 1);
+  if (slots_[fd].reserved) return Errno::kEBUSY;
   RefPtr<vfs::FileDescription> old = std::move(slots_[fd].file);
   slots_[fd] = {std::move(file), close_on_exec};
   return old;
@@ -96,6 +117,7 @@ RefPtr<FdTable> FdTable::Clone() const {
   MutexLock lock(mu_);
   MutexLock copy_lock(copy->mu_);  // Nobody else knows it yet.
   copy->slots_ = slots_;
+  for (Slot& slot : copy->slots_) slot.reserved = false;
   copy->next_free_ = next_free_;
   return copy;
 }

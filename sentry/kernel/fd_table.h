@@ -2,6 +2,7 @@
 #ifndef CAISSON_SENTRY_KERNEL_FD_TABLE_H_
 #define CAISSON_SENTRY_KERNEL_FD_TABLE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -13,12 +14,19 @@
 
 namespace caisson::kernel {
 
-// Thread-safe. A file description leaves the table under mu_ but is released after mu_ is dropped,
+// Thread-safe. Tasks count themselves as users; others (/proc) only hold references, so the last
+// user closes the files although somebody is looking. A file description leaves the table under mu_ but is released after mu_ is dropped,
 // because its last release may flush and block.
 class FdTable : public RefCounted<FdTable> {
  public:
   FdTable() = default;
   ~FdTable();
+
+  // Linux files_struct.count. A task that shares it adds itself before it can be seen.
+  void AddUser() { users_.fetch_add(1, std::memory_order_relaxed); }
+  // True for the last one, which closes the files. Orders the others' use before that.
+  [[nodiscard]] bool DropUser() { return users_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  bool shared() const { return users_.load(std::memory_order_acquire) > 1; }
 
   // Errors: EBADF.
   Result<RefPtr<vfs::FileDescription>> Get(int32_t fd) const;
@@ -27,7 +35,13 @@ class FdTable : public RefCounted<FdTable> {
   // Source: fcntl(2) F_DUPFD; Linux fs/file.c, alloc_fd().
   Result<int32_t> Install(RefPtr<vfs::FileDescription> file, int32_t min, uint64_t limit,
                           bool close_on_exec);
-  // dup2(2): puts `file` at `fd`; what was there is closed. Errors: EBADF past `limit`.
+  // The number that Install() would use, kept free for Fill() or Release(): nobody else gets or
+  // sees it. Errors: EMFILE.
+  Result<int32_t> Reserve(uint64_t limit);
+  void Fill(int32_t fd, RefPtr<vfs::FileDescription> file, bool close_on_exec);
+  void Release(int32_t fd);
+  // dup2(2): puts `file` at `fd`; what was there is closed. Errors: EBADF past `limit`;
+  // EBUSY for a reserved one.
   Result<RefPtr<vfs::FileDescription>> Replace(RefPtr<vfs::FileDescription> file, int32_t fd,
                                                uint64_t limit, bool close_on_exec);
   // Takes the file out; the caller runs close(2)'s work. Errors: EBADF.
@@ -49,9 +63,12 @@ class FdTable : public RefCounted<FdTable> {
   struct Slot {
     RefPtr<vfs::FileDescription> file;
     bool close_on_exec = false;
+    bool reserved = false;
+    bool taken() const { return file || reserved; }
   };
   Result<int32_t> LowestFreeLocked(int32_t min, uint64_t limit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  std::atomic<int> users_{0};
   mutable Mutex mu_;
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mu_);  // Indexed by descriptor; a slot may be empty.
   int32_t next_free_ ABSL_GUARDED_BY(mu_) = 0;    // No free descriptor is below it.

@@ -30,7 +30,8 @@ std::array<uint8_t, 16> RandomId() {
 
 Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& dispatcher,
                KernelConfig config)
-    : platform_(std::move(platform)),
+    : task_limit_{.tasks = 0, .max = config.max_tasks},
+      platform_(std::move(platform)),
       dispatcher_(dispatcher),
       config_(config),
       boot_time_(time::BoottimeNow()),
@@ -68,8 +69,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   loader::Program program = TRY(loader::Resolve(ctx, load));
   loader::LoadedImage image = TRY(loader::LoadImage(ctx, *platform_, load, program));
 
-  if (!args.container->AddTask()) return Errno::kEAGAIN;
-  absl::Cleanup uncount = [&args] { args.container->RemoveTask(); };
+  TaskCharge charge = TRY(ChargeTask(args.container, *args.creds, nullptr));
   RefPtr<Pid> pid = TRY(Pid::New(args.pid_ns, {}));
   auto group = MakeRef<ThreadGroup>(*this, pid, MakeRef<SignalActions>(), args.limits);
   platform::Registers regs{};
@@ -84,11 +84,10 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
                                        .creds = args.creds, .namespaces = args.namespaces,
                                        .container = args.container,
                                        .context = platform_->NewContext(), .regs = regs,
-                                       .comm = image.comm});
+                                       .comm = image.comm, .charge = std::move(charge)});
   task->personality = args.personality;
   task->no_new_privs = args.no_new_privs;
-  task->seccomp = args.seccomp;
-  task->seccomp_mode = args.seccomp ? 2 : 0;
+  if (args.seccomp) task->SetInitialSeccomp(args.seccomp, 2);
   task->nice = args.nice;
   group->oom_score_adj = group->oom_score_adj_min = args.oom_score_adj;
 
@@ -109,7 +108,6 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   session->leader = group.get();
   group->process_group = MakeRef<ProcessGroup>(pid, session);
   group->process_group->members.push_back(group.get());
-  std::move(uncount).Cancel();
   return task;
 }
 
@@ -136,19 +134,14 @@ RefPtr<Task> Kernel::FindTask(const PidNamespace& ns, int32_t tid) {
   return RefPtr<Task>(pid->task);
 }
 
-Result<bool> Kernel::MayFork(Task& task) {
-  uint64_t limit = task.group().limits().soft(kRlimitNproc);
-  if (limit == kRlimInfinity) return true;
-  const auth::Credentials& creds = task.creds();
-  if (creds.ruid == 0 || creds.HasCapability(auth::Capability::kSysResource) ||
-      creds.HasCapability(auth::Capability::kSysAdmin))
-    return true;
-  uint64_t count = 0;
-  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
-    MutexLock lock(tasks_mu_);
-    for (const RefPtr<Task>& t : g->tasks) count += t->creds_ref()->ruid == creds.ruid;
-  }
-  return count < limit;
+Result<TaskCharge> Kernel::ChargeTask(RefPtr<Container> container, const auth::Credentials& creds,
+                                      Task* task) {
+  uint64_t limit = task != nullptr ? task->group().limits().soft(kRlimitNproc) : kRlimInfinity;
+  // As copy_process(): not for root, nor for those who could raise the limit.
+  if (creds.ruid == 0 || creds.HasRootCapability(auth::Capability::kSysResource) ||
+      creds.HasRootCapability(auth::Capability::kSysAdmin))
+    limit = kRlimInfinity;
+  return TaskCharge::New(task_limit_, std::move(container), users_.Get(creds.ruid), limit);
 }
 
 void Kernel::Pause() {

@@ -41,6 +41,7 @@ struct KernelConfig {
   uint32_t cpu_count = 1;          // CPUs that the guest sees.
   uint64_t total_memory = 0;       // Bytes.
   uint64_t hwcap = 0, hwcap2 = 0;
+  uint64_t max_tasks = 8192;       // Of the sandbox, zombies included: each is a thread of the host's.
 };
 
 // Thread-safe. Lock order: tasks lock, then a thread group's signal lock, then Task::mu_.
@@ -117,8 +118,10 @@ class Kernel {
   // Takes a zombie out of the tree: its number is free again. Tasks lock.
   void ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
-  // RLIMIT_NPROC: whether the task's user may have one more process.
-  Result<bool> MayFork(Task& task);
+  auth::UserTable& users() { return users_; }
+  // Counts one more task of the container and the user in. `task`: whose RLIMIT_NPROC holds; null
+  // for a process that nobody has forked. Errors: EAGAIN.
+  Result<TaskCharge> ChargeTask(RefPtr<Container> container, const auth::Credentials& creds, Task* task);
 
   // Sessions and process groups (setsid(2), setpgid(2)).
   Result<int32_t> Setsid(Task& task);
@@ -167,6 +170,8 @@ class Kernel {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   void NotifyParentOfExitLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
+  auth::UserTable users_;       // First: all below may count in it.
+  TaskCharge::Limit task_limit_;
   std::unique_ptr<platform::Platform> platform_;
   SyscallDispatcher& dispatcher_;
   const KernelConfig config_;

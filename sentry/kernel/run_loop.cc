@@ -17,7 +17,7 @@ constexpr uint64_t kSyscallInstructionLength = 2;
 
 }  // namespace
 
-Result<void> Task::Start() {
+Result<void> Task::Prepare() {
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, kHostStackSize);
@@ -40,12 +40,37 @@ Result<void> Task::Start() {
   return {};
 }
 
+Result<void> Task::Start() {
+  if (Result<void> made = Prepare(); !made.ok()) {
+    exit_status_ = signal::kSIGKILL;
+    ExitTask();
+    return made;
+  }
+  Launch();
+  return {};
+}
+
+void Task::Launch() {
+  gate_.store(Gate::kRun, std::memory_order_release);
+  gate_.notify_one();
+}
+
+void Task::Abandon() {
+  gate_.store(Gate::kAbandon, std::memory_order_release);
+  gate_.notify_one();
+}
+
 void* Task::ThreadMain(void* self) {
   RefPtr<Task> task = RefPtr<Task>::Adopt(static_cast<Task*>(self));
-  task->thread_ = pthread_self();
-  task->started_.store(true, std::memory_order_release);
   Kernel& kernel = task->kernel_;
-  task->Run();
+  task->gate_.wait(Gate::kWait, std::memory_order_acquire);
+  if (task->gate_.load(std::memory_order_acquire) == Gate::kRun) {
+    {
+      MutexLock lock(task->cpu_mu_);
+      task->has_clock_ = pthread_getcpuclockid(pthread_self(), &task->cpu_clock_) == 0;
+    }
+    task->Run();
+  }
   task.reset();
   kernel.task_count_.fetch_sub(1, std::memory_order_release);  // ~Kernel waits for this.
   return nullptr;

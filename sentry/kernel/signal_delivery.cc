@@ -50,7 +50,7 @@ bool Task::QueueSignal(const signal::Info& info, bool to_group, bool force, bool
     if (actions->IsIgnored(signo)) return false;
   }
   signal::Queue& queue = to_group ? group.shared_pending : pending_;
-  if (!queue.Add(info, group.limits().soft(kRlimitSigpending), overflow)) return false;
+  if (!queue.Add(info, user_ref(), group.limits().soft(kRlimitSigpending), overflow)) return false;
   if (signo == signal::kSIGKILL) {
     group.group_exiting = true;
     group.group_exit_status = signal::kSIGKILL;
@@ -109,7 +109,7 @@ void Task::ForceSignal(const signal::Info& info) {
     MutexLock lock(group_->signal_mu);
     if (actions->Get(signo).handler == signal::kHandlerDefault) group_->unkillable = false;
     pending_.Remove(Bit(signo));
-    pending_.Add(info, ~uint64_t{0}, nullptr);
+    pending_.Add(info, user_ref(), ~uint64_t{0}, nullptr);
     SignalWake(false);
   }
 }
@@ -138,6 +138,11 @@ void ThreadGroup::Kill(int32_t status) {
   group_exiting = true;
   group_exit_status = status;
   for (const RefPtr<Task>& t : tasks) t->SignalWake(true);
+}
+
+bool ThreadGroup::HasOtherThreads() const {
+  MutexLock lock(signal_mu);
+  return live_tasks > 1;
 }
 
 bool ThreadGroup::IsExiting() const {
@@ -199,9 +204,8 @@ signal::Set Task::PendingSignals() const {
   return pending_.pending() | group_->shared_pending.pending();
 }
 
-signal::Set Task::PendingThreadSignals(uint64_t* queued) const {
+signal::Set Task::PendingThreadSignals() const {
   MutexLock lock(group_->signal_mu);
-  *queued = pending_.size();
   return pending_.pending();
 }
 

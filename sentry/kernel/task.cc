@@ -31,11 +31,18 @@ Task::Task(Init init)
       fs_(std::move(init.fs)),
       creds_(std::move(init.creds)),
       namespaces_(std::move(init.namespaces)),
+      user_(kernel_.users().Get(creds_->ruid)),
+      charge_(std::move(init.charge)),
       comm_(std::move(init.comm)),
       context_(std::move(init.context)),
-      regs_(init.regs) {}
+      regs_(init.regs) {
+  if (fd_table_) fd_table_->AddUser();
+}
 
-Task::~Task() = default;
+Task::~Task() {
+  // A task that never ran; one that did has closed its table in ExitTask().
+  if (fd_table_) (void)fd_table_->DropUser();
+}
 
 Pid& Task::pid() const {
   MutexLock lock(mu_);
@@ -75,14 +82,26 @@ void Task::set_comm(absl::string_view name) {
   MutexLock lock(mu_);
   comm_ = std::string(name.substr(0, 15));
 }
+RefPtr<auth::UserCounts> Task::user_ref() const {
+  MutexLock lock(mu_);
+  return user_;
+}
 void Task::set_creds(RefPtr<const auth::Credentials> creds) {
+  RefPtr<auth::UserCounts> user;
+  if (creds->ruid != creds_->ruid) user = kernel_.users().Get(creds->ruid);
   MutexLock lock(mu_);
   std::swap(creds_, creds);
+  if (!user) return;
+  charge_.MoveTo(user);
+  std::swap(user_, user);
 }
 void Task::set_fd_table(RefPtr<FdTable> table) {
-  // The old table may close files: after the lock is dropped.
-  MutexLock lock(mu_);
-  std::swap(fd_table_, table);
+  table->AddUser();
+  {
+    MutexLock lock(mu_);
+    std::swap(fd_table_, table);
+  }
+  CloseTable(std::move(table));
 }
 void Task::set_fs(RefPtr<FsContext> fs) {
   MutexLock lock(mu_);
@@ -112,19 +131,22 @@ char Task::StateCode() const {
 }
 
 CpuTimes Task::GetCpuTimes() const {
+  MutexLock lock(cpu_mu_);
+  if (frozen_) return final_times_;
   CpuTimes times;
-  if (phase_.load(std::memory_order_acquire) == Phase::kDead) {
-    times.user_ns = user_ns_.load(std::memory_order_relaxed);
-    times.system_ns = final_system_ns_.load(std::memory_order_relaxed);
-    return times;
-  }
   times.user_ns = context_->GuestCpuTime();
-  clockid_t clock;
   timespec ts{};
-  if (started_.load(std::memory_order_acquire) && pthread_getcpuclockid(thread_, &clock) == 0 &&
-      clock_gettime(clock, &ts) == 0) {
+  // The thread cannot end meanwhile: it takes the lock in FreezeCpuTimes() before.
+  if (has_clock_ && clock_gettime(cpu_clock_, &ts) == 0)
     times.system_ns = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
-  }
+  return times;
+}
+
+CpuTimes Task::FreezeCpuTimes() {
+  CpuTimes times = GetCpuTimes();
+  MutexLock lock(cpu_mu_);
+  frozen_ = true;
+  final_times_ = times;
   return times;
 }
 
@@ -149,37 +171,6 @@ void Task::SendSignal(int signo, bool to_group) {
   MutexLock lock(kernel_.tasks_mu());
   if (!group_->process_group) return;
   for (ThreadGroup* member : group_->process_group->members) member->SendSignal(info);
-}
-
-SyscallResult Task::SyncSeccomp(RefPtr<SeccompFilter> filter) {
-  MutexLock lock(kernel_.tasks_mu());
-  // A sibling may follow if its chain is an ancestor of ours (Linux seccomp_can_sync_threads()).
-  auto is_ancestor = [this](const SeccompFilter* theirs) {
-    for (const SeccompFilter* f = seccomp.get(); f != nullptr; f = f->previous().get())
-      if (f == theirs) return true;
-    return theirs == nullptr;
-  };
-  for (const RefPtr<Task>& t : group_->tasks) {
-    if (t.get() == this || t->exited_) continue;
-    MutexLock update_lock(t->seccomp_mu_);
-    const SeccompFilter* theirs = t->seccomp_update_ ? t->seccomp_update_.get() : t->seccomp.get();
-    if (t->seccomp_mode.load() == 1 || !is_ancestor(theirs)) return t->pid_ref()->NumberIn(pid_namespace());
-  }
-  for (const RefPtr<Task>& t : group_->tasks) {
-    if (t.get() == this || t->exited_) continue;
-    MutexLock update_lock(t->seccomp_mu_);
-    t->seccomp_update_ = filter;
-    t->seccomp_mode = 2;
-    if (no_new_privs) t->no_new_privs = true;
-  }
-  seccomp = std::move(filter);
-  seccomp_mode = 2;
-  return 0;
-}
-
-void Task::TakeSeccompUpdate() {
-  MutexLock lock(seccomp_mu_);
-  if (seccomp_update_) seccomp = std::move(seccomp_update_);
 }
 
 // --- Blocking ---

@@ -20,6 +20,7 @@
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/seccomp.h"
+#include "sentry/kernel/task_charge.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/kernel/task_memory.h"
 #include "sentry/mm/memory_manager.h"
@@ -106,11 +107,18 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
     std::unique_ptr<platform::Context> context;
     platform::Registers regs{};
     std::string comm;
+    TaskCharge charge;
   };
   explicit Task(Init init);
   ~Task() override;
 
-  // Starts the host thread; the caller has put the task into its group. Errors: EAGAIN.
+  // Makes the host thread, which waits for Launch() or Abandon(), one of which must follow: so
+  // clone(2) can fail before the task can be seen. Errors: EAGAIN.
+  Result<void> Prepare();
+  void Launch();
+  void Abandon();
+  // Both at once, for a task that is in its group already: on failure it ends as if killed.
+  // Errors: EAGAIN.
   Result<void> Start();
 
   Kernel& kernel() const { return kernel_; }
@@ -150,16 +158,19 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   RefPtr<FsContext> fs_ref() const ABSL_LOCKS_EXCLUDED(mu_);
   RefPtr<const auth::Credentials> creds_ref() const ABSL_LOCKS_EXCLUDED(mu_);
   RefPtr<NamespaceSet> namespaces_ref() const ABSL_LOCKS_EXCLUDED(mu_);
+  // Of the real uid. Never null.
+  RefPtr<auth::UserCounts> user_ref() const ABSL_LOCKS_EXCLUDED(mu_);
   std::string comm() const ABSL_LOCKS_EXCLUDED(mu_);
   void set_comm(absl::string_view name) ABSL_LOCKS_EXCLUDED(mu_);  // Cut to 15 bytes.
   // Of a moment: R, S, D, T, Z, X as in /proc/PID/stat.
   char StateCode() const;
-  CpuTimes GetCpuTimes() const;
+  CpuTimes GetCpuTimes() const ABSL_LOCKS_EXCLUDED(cpu_mu_);
   // The call it is in, or -1, and its arguments, for /proc/PID/syscall and debugging.
   int current_syscall() const { return current_syscall_.load(std::memory_order_relaxed); }
 
   // --- Changes by the own thread, seen by others. ---
   void set_creds(RefPtr<const auth::Credentials> creds) ABSL_LOCKS_EXCLUDED(mu_);
+  // Files that only this task had are closed as by close(2).
   void set_fd_table(RefPtr<FdTable> table) ABSL_LOCKS_EXCLUDED(mu_);
   void set_fs(RefPtr<FsContext> fs) ABSL_LOCKS_EXCLUDED(mu_);
   void set_namespaces(RefPtr<NamespaceSet> set) ABSL_LOCKS_EXCLUDED(mu_);
@@ -178,6 +189,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   vfs::MountNamespace& mount_namespace() const override { return *namespaces_->mount; }
   vfs::FileMode umask() const override { return fs_->umask(); }
   uint64_t file_size_limit() const override { return group_->limits().soft(kRlimitFsize); }
+  uint64_t open_file_limit() const override { return group_->limits().soft(kRlimitNofile); }
+  RefPtr<auth::UserCounts> user_counts() const override { return user_ref(); }
   int32_t tgid() const override;
   int32_t tid() const override;
   Result<void> Block(int64_t deadline) override;
@@ -219,8 +232,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   // Takes a pending signal of `wanted` (sigtimedwait, signalfd). False: none.
   bool TakeSignal(signal::Set wanted, signal::Info* out);
   signal::Set PendingSignals() const;
-  // Of this thread only, and how many are queued (SigPnd and SigQ of /proc/PID/status).
-  signal::Set PendingThreadSignals(uint64_t* queued) const;
+  // Of this thread only (SigPnd of /proc/PID/status).
+  signal::Set PendingThreadSignals() const;
   // Forgets pending signals of the thread and its group (a disposition that ignores them).
   void DropPending(signal::Set signals);
   bool HasInterrupt() const { return interrupt_.load(std::memory_order_acquire); }
@@ -251,13 +264,19 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   std::atomic<int> sched_priority{0};
   GuestAddr clear_child_tid;
   GuestAddr robust_list;
-  RefPtr<SeccompFilter> seccomp;  // Own thread.
-  // SECCOMP_FILTER_FLAG_TSYNC: gives `filter` to every thread of the group. Returns 0, or the tid
-  // of a thread whose filters differ.
-  SyscallResult SyncSeccomp(RefPtr<SeccompFilter> filter);
-  // Before filters are applied: takes over what another thread's TSYNC left.
-  void TakeSeccompUpdate();
-  std::atomic<int> seccomp_mode{0};
+
+  // --- seccomp(2) (task_seccomp.cc). ---
+  // Own thread; kept until the next call of it. Takes over what another thread's TSYNC gave.
+  const SeccompFilter* seccomp_filter();
+  RefPtr<SeccompFilter> seccomp_ref() const ABSL_LOCKS_EXCLUDED(seccomp_mu_);  // Any thread.
+  int seccomp_mode() const { return seccomp_mode_.load(std::memory_order_relaxed); }
+  // SECCOMP_MODE_STRICT. Errors: EINVAL where filters are in force.
+  Result<void> SetSeccompStrict() ABSL_LOCKS_EXCLUDED(seccomp_mu_);
+  // Adds a filter; with `sync` (SECCOMP_FILTER_FLAG_TSYNC) for every thread of the group. Returns
+  // 0, or the tid of a thread whose filters differ. Errors: EINVAL, ENOMEM.
+  SyscallResult AddSeccompFilter(std::vector<bpf::Instruction> program, bool log, bool sync);
+  // Before the task runs.
+  void SetInitialSeccomp(RefPtr<SeccompFilter> filter, int mode) ABSL_LOCKS_EXCLUDED(seccomp_mu_);
 
   // Runs until the task ends; the body of the host thread.
   void Run();
@@ -282,9 +301,14 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void RestartSyscallIfNeeded(const signal::Action* handler);
   void StopIfRequested();
   bool QueueSignal(const signal::Info& info, bool to_group, bool force, bool* overflow);
+  // task_clone.cc
+  Result<void> Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns);
   // task_exit.cc
   static Usage DropMm(RefPtr<mm::MemoryManager> mm);
   void ExitTask();
+  void CloseTable(RefPtr<FdTable> table);
+  void DropCharge();
+  CpuTimes FreezeCpuTimes() ABSL_LOCKS_EXCLUDED(cpu_mu_);
   void ReleaseMemory();
   // task_exec.cc
   Result<void> KillOtherThreads();
@@ -302,6 +326,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   RefPtr<FsContext> fs_;
   RefPtr<const auth::Credentials> creds_;
   RefPtr<NamespaceSet> namespaces_;
+  RefPtr<auth::UserCounts> user_;
+  TaskCharge charge_ ABSL_GUARDED_BY(mu_);
   std::string comm_ ABSL_GUARDED_BY(mu_);
 
   std::unique_ptr<platform::Context> context_;
@@ -334,17 +360,25 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   std::atomic<Phase> phase_{Phase::kKernel};  // Sequentially consistent against interrupt_.
   std::atomic<int> current_syscall_{-1};
 
-  Mutex seccomp_mu_;
-  RefPtr<SeccompFilter> seccomp_update_ ABSL_GUARDED_BY(seccomp_mu_);  // From another thread's TSYNC.
+  mutable Mutex seccomp_mu_;
+  RefPtr<SeccompFilter> seccomp_ ABSL_GUARDED_BY(seccomp_mu_);
+  std::atomic<bool> seccomp_changed_{false};  // Set under seccomp_mu_ after the change.
+  RefPtr<SeccompFilter> seccomp_in_use_;      // Own thread.
+  std::atomic<int> seccomp_mode_{0};          // SECCOMP_MODE_*, changed under seccomp_mu_.
   bool exiting_ = false;
   int32_t exit_status_ = 0;
   bool exited_ = false;  // Changed under the tasks and the signal lock: no longer live.
   RefPtr<ipc::SemUndoList> sem_undo_;  // Shared with CLONE_SYSVSEM.
   RefPtr<VforkGate> vfork_gate_;
-  pthread_t thread_{};
-  std::atomic<bool> started_{false};
-  std::atomic<uint64_t> final_user_ns_{0}, final_system_ns_{0};
-  std::atomic<uint64_t> user_ns_{0};  // Final, once dead.
+  pthread_t thread_{};  // For Prepare() only: a detached thread's name is void once it has ended.
+  enum class Gate : uint32_t { kWait, kRun, kAbandon };
+  std::atomic<Gate> gate_{Gate::kWait};
+  // The host thread's CPU clock while it lives; the final times after.
+  mutable Mutex cpu_mu_;
+  bool has_clock_ ABSL_GUARDED_BY(cpu_mu_) = false;
+  bool frozen_ ABSL_GUARDED_BY(cpu_mu_) = false;
+  clockid_t cpu_clock_ ABSL_GUARDED_BY(cpu_mu_) = 0;
+  CpuTimes final_times_ ABSL_GUARDED_BY(cpu_mu_);
 };
 
 }  // namespace caisson::kernel

@@ -76,14 +76,53 @@ Result<RefPtr<const auth::Credentials>> CopyCredentials(const RefPtr<const auth:
 
 }  // namespace
 
+// The last step of clone(2): the child joins the tree, or there is an error and it never was.
+Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns) {
+  ThreadGroup& group = child.group();
+  const bool thread = &group == group_.get();
+  MutexLock lock(kernel_.tasks_mu());
+  MutexLock signal_lock(group.signal_mu);
+  // Lost against a kill of this group: the child must not outlive it unseen.
+  if (IsKilled()) return Errno::kERESTARTNOINTR;
+  // Its init may have ended since it was looked at, and has killed those it saw.
+  if (pid_ns.dead) return Errno::kENOMEM;
+  if (thread) {
+    if (group.group_exiting || group.exec_task != nullptr) return Errno::kERESTARTNOINTR;
+  } else {
+    group.leader = &child;
+    child.pid().group = &group;
+    ThreadGroup* parent = group_.get();
+    if ((args.flags & kCloneParent) != 0) {
+      parent = group_->parent != nullptr ? group_->parent : group_.get();
+      group.exit_signal = group_->exit_signal;
+    }
+    if (pid_ns.init == nullptr) {
+      pid_ns.init = &group;
+      group.unkillable = true;
+    }
+    group.parent = parent;
+    parent->children.push_back(child.group_ref());
+    group.controlling_tty = group_->controlling_tty;
+    group.process_group = group_->process_group;
+    if (group.process_group) group.process_group->members.push_back(&group);
+  }
+  // Here, so that another thread's TSYNC finds either the child or the filter that it copies.
+  child.SetInitialSeccomp(seccomp_ref(), seccomp_mode());
+  if (no_new_privs.load(std::memory_order_relaxed)) child.no_new_privs.store(true, std::memory_order_relaxed);
+  child.pid().task = &child;
+  group.tasks.emplace_back(&child);
+  ++group.live_tasks;
+  // A stop or a pause that is under way holds the newcomer too.
+  child.interrupt_.store(group.stop_signal != 0, std::memory_order_relaxed);
+  return {};
+}
+
 SyscallResult Task::Clone(const CloneArgs& args) {
   TRY(CheckCloneFlags(args));
   const uint64_t flags = args.flags;
   const bool thread = (flags & kCloneThread) != 0;
 
-  if (!container_->AddTask()) return Errno::kEAGAIN;
-  absl::Cleanup uncount = [this] { container_->RemoveTask(); };
-  if (!thread && !TRY(kernel_.MayFork(*this))) return Errno::kEAGAIN;
+  TaskCharge charge = TRY(kernel_.ChargeTask(container_, *creds_, this));
 
   RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
   RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_ : fs_->Clone();
@@ -135,7 +174,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
                                   .fd_table = std::move(fds), .fs = std::move(fs),
                                   .creds = std::move(creds), .namespaces = std::move(namespaces),
                                   .container = container_, .context = std::move(context),
-                                  .regs = regs, .comm = comm()});
+                                  .regs = regs, .comm = comm(), .charge = std::move(charge)});
   child->no_new_privs = no_new_privs.load();
   child->timer_slack = timer_slack.load();
   child->nice = nice.load();
@@ -144,74 +183,40 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   child->cpu_affinity = cpu_affinity.load();
   child->sched_policy = sched_policy.load();
   child->sched_priority = sched_priority.load();
-  child->seccomp = seccomp;
-  child->seccomp_mode = seccomp_mode.load();
   child->blocked_.store(signal_mask(), std::memory_order_relaxed);
   // A sharing child that is no vfork child starts without an alternate stack (sigaltstack(2)).
   if ((flags & (kCloneVm | kCloneVfork)) != kCloneVm) child->alt_stack_ = alt_stack_;
   if ((flags & kCloneChildCleartid) != 0) child->clear_child_tid = args.child_tid;
+  RefPtr<VforkGate> gate;
+  if ((flags & kCloneVfork) != 0) child->vfork_gate_ = gate = MakeRef<VforkGate>();
+
+  // Everything that can fail comes before the child can be seen; what fails leaves no trace.
+  int32_t pidfd = -1;
+  absl::Cleanup release_fd = [&] {
+    if (pidfd >= 0) fd_table_->Release(pidfd);
+  };
+  if ((flags & kClonePidfd) != 0) {
+    pidfd = TRY(fd_table_->Reserve(group_->limits().soft(kRlimitNofile)));
+    TRY(Write(args.pidfd, pidfd));
+  }
   if ((flags & kCloneSysvsem) != 0) {
     (void)sem_undo();  // Shared from now on, whoever uses it first.
     child->sem_undo_ = sem_undo_;
   }
-  RefPtr<VforkGate> gate;
-  if ((flags & kCloneVfork) != 0) child->vfork_gate_ = gate = MakeRef<VforkGate>();
-
+  TRY(child->Prepare());
+  absl::Cleanup abandon = [&] { child->Abandon(); };
+  TRY(Publish(args, *child, *pid_ns));
+  std::move(abandon).Cancel();
+  std::move(release_fd).Cancel();
+  kernel_.total_forks_.fetch_add(1, std::memory_order_relaxed);
+  if (!thread) group->timers().WatchCpuLimit();
   const int32_t visible_tid = pid->NumberIn(pid_namespace());
-  if ((flags & kClonePidfd) != 0) {
-    int32_t fd = TRY(fd_table_->Install(NewPidfd(pid, group, false), 0, group_->limits().soft(kRlimitNofile), true));
-    Result<void> stored = Write(args.pidfd, fd);
-    if (!stored.ok()) {
-      (void)fd_table_->Remove(fd);
-      return stored.error();
-    }
-  }
+  if (pidfd >= 0) fd_table_->Fill(pidfd, NewPidfd(pid, group, false), true);
   // As Linux: failure to store here is the guest's loss, not the call's.
   if ((flags & kCloneParentSettid) != 0) (void)Write(args.parent_tid, visible_tid);
   if ((flags & kCloneChildSettid) != 0)
     (void)mm->CopyOut(args.child_tid, {reinterpret_cast<const char*>(&visible_tid), 4});
-
-  {
-    MutexLock lock(kernel_.tasks_mu());
-    MutexLock signal_lock(group->signal_mu);
-    // Lost against a kill of this group: the child must not outlive it unseen.
-    if (IsKilled()) return Errno::kERESTARTNOINTR;
-    // Its init may have ended since the check above, and has killed those it saw.
-    if (pid_ns->dead) return Errno::kENOMEM;
-    if (thread) {
-      if (group->group_exiting || group->exec_task != nullptr) return Errno::kERESTARTNOINTR;
-    } else {
-      group->leader = child.get();
-      pid->group = group.get();
-      ThreadGroup* parent = group_.get();
-      if ((flags & kCloneParent) != 0) {
-        parent = group_->parent != nullptr ? group_->parent : group_.get();
-        group->exit_signal = group_->exit_signal;
-      }
-      if (pid_ns->init == nullptr) {
-        pid_ns->init = group.get();
-        group->unkillable = true;
-      }
-      group->parent = parent;
-      parent->children.push_back(group);
-      group->controlling_tty = group_->controlling_tty;
-      group->process_group = group_->process_group;
-      if (group->process_group) group->process_group->members.push_back(group.get());
-    }
-    pid->task = child.get();
-    group->tasks.push_back(child);
-    ++group->live_tasks;
-    // A stop or a pause that is under way holds the newcomer too.
-    child->interrupt_.store(group->stop_signal != 0, std::memory_order_relaxed);
-  }
-  std::move(uncount).Cancel();
-  kernel_.total_forks_.fetch_add(1, std::memory_order_relaxed);
-  if (!thread) group->timers().WatchCpuLimit();
-  if (Result<void> started = child->Start(); !started.ok()) {
-    child->exit_status_ = 0;
-    child->ExitTask();
-    return started.error();
-  }
+  child->Launch();
   if (gate) {
     vfs::ContextWaiter waiter(*this);
     gate->queue().Add(waiter, kEventIn);
@@ -237,7 +242,7 @@ SyscallResult Task::Unshare(uint64_t flags) {
   RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_->Clone() : fs_;
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
   if ((flags & (kCloneSysvsem | kCloneNewipc)) != 0) sem_undo_.reset();
-  if ((flags & kCloneFiles) != 0) set_fd_table(fd_table_->Clone());
+  if ((flags & kCloneFiles) != 0 && fd_table_->shared()) set_fd_table(fd_table_->Clone());
   set_fs(std::move(fs));
   set_namespaces(std::move(namespaces));
   set_creds(std::move(creds));

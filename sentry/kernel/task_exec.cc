@@ -21,14 +21,22 @@ struct FileCaps {
   bool effective = false;
 };
 
-std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription& file) {
+// get_vfs_caps_from_disk(): an attribute of another size than its revision's is none. A namespaced
+// one (revision 3) holds only where its root is root of the caller's namespace or of one above.
+std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription& file,
+                                     const auth::UserNamespace& user_ns) {
   Result<std::string> raw = file.inode()->GetXattr(ctx, "security.capability");
-  if (!raw.ok() || raw->size() < 20) return std::nullopt;
-  uint32_t words[5];
-  memcpy(words, raw->data(), sizeof(words));
+  constexpr size_t kSize2 = 20, kSize3 = 24;
+  if (!raw.ok() || (raw->size() != kSize2 && raw->size() != kSize3)) return std::nullopt;
+  uint32_t words[6] = {};
+  memcpy(words, raw->data(), raw->size());
   constexpr uint32_t kRevisionMask = 0xff000000, kRevision2 = 0x02000000, kRevision3 = 0x03000000;
   uint32_t revision = words[0] & kRevisionMask;
-  if (revision != kRevision2 && revision != kRevision3) return std::nullopt;
+  if (revision != (raw->size() == kSize3 ? kRevision3 : kRevision2)) return std::nullopt;
+  bool ours = false;
+  for (const auth::UserNamespace* ns = &user_ns; ns != nullptr && !ours; ns = ns->parent())
+    ours = ns->ToKernelUid(0) == std::optional<uint32_t>(words[5]);
+  if (!ours) return std::nullopt;
   FileCaps caps;
   caps.permitted = words[1] | CapSet{words[3]} << 32;
   caps.inheritable = words[2] | CapSet{words[4]} << 32;
@@ -48,16 +56,18 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
   bool id_changed = false;
   std::optional<FileCaps> file_caps;
   if (!nosuid) {
-    if ((attr.mode & vfs::kModeSetuid) != 0) {
+    // Ids that the caller's namespace has no names for are not taken on (bprm_fill_uid()).
+    const bool mapped = c.user_ns->MapsUid(attr.uid) && c.user_ns->MapsGid(attr.gid);
+    if (mapped && (attr.mode & vfs::kModeSetuid) != 0) {
       id_changed |= c.euid != attr.uid;
       c.euid = attr.uid;
     }
     constexpr vfs::FileMode kSetgidExec = vfs::kModeSetgid | 0010;
-    if ((attr.mode & kSetgidExec) == kSetgidExec) {
+    if (mapped && (attr.mode & kSetgidExec) == kSetgidExec) {
       id_changed |= c.egid != attr.gid;
       c.egid = attr.gid;
     }
-    file_caps = ReadFileCaps(*this, file);
+    file_caps = ReadFileCaps(*this, file, *c.user_ns);
   }
   const auto root = c.user_ns->ToKernelUid(0);
   const bool no_root = (c.securebits & auth::kSecNoRoot) != 0;
@@ -121,6 +131,7 @@ Result<void> Task::KillOtherThreads() {
       if (it->get() != group_->leader) continue;
       old_leader = *it;
       group_->tasks.erase(it);
+      old_leader->DropCharge();
       break;
     }
     RefPtr<Pid> own = pid_ref();
@@ -172,12 +183,12 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   group_->timers().DeletePosixTimers();
   ReleaseMemory();
   image.mm->set_dumpable(secure ? 0 : 1);
+  set_creds(RefPtr<const auth::Credentials>(creds));
   RefPtr<mm::MemoryManager> old_mm = image.mm;
   {
     MutexLock lock(mu_);
     std::swap(mm_, old_mm);
     comm_ = image.comm;
-    creds_ = RefPtr<const auth::Credentials>(creds);
   }
   const Usage memory = DropMm(std::move(old_mm));
   {
@@ -200,7 +211,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
     stack.soft = std::min<uint64_t>(stack.soft, 8 << 20);
     group_->limits().Set(kRlimitStack, stack);
   }
-  set_fd_table(fd_table_->Clone());  // CLONE_FILES ends (Linux unshare_files()).
+  if (fd_table_->shared()) set_fd_table(fd_table_->Clone());  // CLONE_FILES ends (unshare_files()).
   for (RefPtr<vfs::FileDescription>& f : fd_table_->RemoveCloseOnExec()) {
     (void)f->OnClose(*this);
     if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)

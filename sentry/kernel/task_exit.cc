@@ -53,8 +53,23 @@ Usage Task::DropMm(RefPtr<mm::MemoryManager> mm) {
   return usage;
 }
 
+// The task has left `table`: if nobody else uses it, its files are closed as by close(2).
+void Task::CloseTable(RefPtr<FdTable> table) {
+  if (!table || !table->DropUser()) return;
+  for (RefPtr<vfs::FileDescription>& f : table->RemoveAll()) {
+    (void)f->OnClose(*this);
+    if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
+      inode->locks().ReleaseRecords(table.get());
+  }
+}
+
+void Task::DropCharge() {
+  TaskCharge charge;
+  MutexLock lock(mu_);
+  charge = std::move(charge_);
+}
+
 void Task::ExitTask() {
-  user_ns_.store(context_->GuestCpuTime(), std::memory_order_relaxed);
   ReleaseMemory();
   // Pointers that others may take go first, then what their ends do, without locks.
   RefPtr<mm::MemoryManager> mm;
@@ -72,18 +87,9 @@ void Task::ExitTask() {
     vfork_gate_->Open();
     vfork_gate_.reset();
   }
-  if (fds && fds->ref_count() == 1) {
-    for (RefPtr<vfs::FileDescription>& f : fds->RemoveAll()) {
-      (void)f->OnClose(*this);
-      if (vfs::Inode* inode = f->inode(); inode != nullptr && inode->locks_if_any() != nullptr)
-        inode->locks().ReleaseRecords(fds.get());
-    }
-  }
-  fds.reset();
-  CpuTimes times = GetCpuTimes();
-  final_system_ns_.store(times.system_ns, std::memory_order_relaxed);
+  CloseTable(std::move(fds));
+  const CpuTimes times = FreezeCpuTimes();
   phase_.store(Phase::kDead, std::memory_order_seq_cst);
-  container_->RemoveTask();
 
   bool stop_complete = false;
   int stop_signal = 0;
@@ -110,6 +116,8 @@ void Task::ExitTask() {
           tasks.erase(it);
         }
         pid_->task = nullptr;
+        DropCharge();
+        pending_.Remove(~signal::Set{0});
       }
       if (!last && group_->stop_signal != 0 && !group_->stopped &&
           group_->stopped_tasks >= group_->live_tasks) {
@@ -243,6 +251,13 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>
 void Kernel::ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released) {
   CHECK(group.zombie && !group.reaped);
   group.reaped = true;
+  if (group.leader != nullptr) {
+    // Now, not when the last reference goes: others may hold some for a while.
+    group.leader->DropCharge();
+    MutexLock signal_lock(group.signal_mu);
+    group.leader->pending_.Remove(~signal::Set{0});
+    group.shared_pending.Remove(~signal::Set{0});
+  }
   released.emplace_back(&group);
   if (ThreadGroup* parent = group.parent) {
     Usage total = group.dead_usage;

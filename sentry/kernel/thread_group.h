@@ -115,6 +115,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   // Ends all tasks with this wait status (exit_group(2), fatal signals).
   void Kill(int32_t wait_status);
   bool IsExiting() const;
+  bool HasOtherThreads() const;  // More than one that lives.
 
   // Sums over live and dead tasks; takes the tasks lock.
   Usage GetUsage() const;

@@ -69,6 +69,10 @@ Result<std::string> ReadVersionText(CallContext&, KernelObject&) {
 Result<std::string> ReadPidMax(CallContext&, KernelObject&) {
   return absl::StrCat(kernel::kPidMax, "\n");
 }
+// What fork(2) refuses to pass, whoever asks.
+Result<std::string> ReadThreadsMax(CallContext&, KernelObject& o) {
+  return absl::StrCat(o.kernel().config().max_tasks, "\n");
+}
 Result<std::string> ReadCapLastCap(CallContext&, KernelObject&) {
   return absl::StrCat(auth::kLastCapability, "\n");
 }
@@ -96,7 +100,6 @@ constexpr char kShmmni[] = "4096\n";
 constexpr char kMsgmax[] = "8192\n";
 constexpr char kMsgmnb[] = "16384\n";
 constexpr char kMsgmni[] = "32000\n";
-constexpr char kThreadsMax[] = "1030317\n";
 constexpr char kSeccompActions[] =
     "kill_process kill_thread trap errno user_notif trace log allow\n";
 constexpr char kSeccompLogged[] = "kill_process kill_thread trap errno user_notif trace log\n";
@@ -147,7 +150,7 @@ constexpr Entry kEntries[] = {
     Value<kShmmni>("shmmni"),
     Value<kSysrq>("sysrq"),
     Value<kZero>("tainted"),
-    Value<kThreadsMax>("threads-max"),
+    Sysctl<ReadThreadsMax>("threads-max"),
     Sysctl<ReadVersionText>("version"),
 };
 

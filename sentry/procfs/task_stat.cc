@@ -77,11 +77,11 @@ struct SignalState {
 SignalState SnapshotSignals(Task& task) {
   SignalState s;
   kernel::ThreadGroup& g = task.group();
-  s.thread = task.PendingThreadSignals(&s.queued);
+  s.thread = task.PendingThreadSignals();
+  s.queued = task.user_ref()->Get(auth::UserCounts::kPendingSignals);
   {
     MutexLock lock(g.signal_mu);
     s.shared = g.shared_pending.pending();
-    s.queued += g.shared_pending.size();
   }
   s.blocked = task.signal_mask();
   RefPtr<kernel::SignalActions> actions = g.actions();
@@ -264,9 +264,9 @@ Result<std::string> ReadStatus(CallContext& ctx, TaskObject& o) {
   hex("CapEff", c->effective);
   hex("CapBnd", c->bounding);
   hex("CapAmb", c->ambient);
-  const int seccomp = task->seccomp_mode.load(std::memory_order_relaxed);
-  int filters = seccomp == 2 ? 1 : 0;
-  if (task.get() == CallerOf(ctx) && task->seccomp) filters = task->seccomp->depth();
+  const int seccomp = task->seccomp_mode();
+  RefPtr<kernel::SeccompFilter> filter = task->seccomp_ref();
+  const int filters = filter ? filter->depth() : 0;
   absl::StrAppend(&out, "NoNewPrivs:\t", task->no_new_privs.load(std::memory_order_relaxed) ? 1 : 0,
                   "\nSeccomp:\t", seccomp, "\nSeccomp_filters:\t", filters,
                   "\nSpeculation_Store_Bypass:\tthread vulnerable\n"

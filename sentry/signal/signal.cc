@@ -4,7 +4,8 @@
 
 namespace caisson::signal {
 
-// Whatever RLIMIT_SIGPENDING says: root of a container can raise it, and Take() walks the list.
+// Of one user, whatever RLIMIT_SIGPENDING says: root of a container can raise it, and this is the
+// sentry's memory.
 constexpr uint64_t kMaxQueued = 65536;
 
 DefaultAction DefaultOf(int signo) {
@@ -46,15 +47,26 @@ const char* Name(int signo) {
   return "SIGRT";
 }
 
-bool Queue::Add(const Info& info, uint64_t limit, bool* overflow) {
+bool Queue::Add(const Info& info, const RefPtr<auth::UserCounts>& user, uint64_t limit,
+                bool* overflow) {
   if (overflow != nullptr) *overflow = false;
+  const bool timer = info.code == kSiTimer;
+  auto it = queued_.find(info.signo);
   if (!IsRealtime(info.signo)) {
     if (Contains(info.signo)) return false;
-  } else if (queued_.size() >= std::min(limit, kMaxQueued)) {
+  } else if (timer && it != queued_.end()) {
+    for (const Entry& e : it->second)
+      if (e.info.code == kSiTimer && e.info.timer.timer_id == info.timer.timer_id) return false;
+  }
+  // A timer's entry was paid for by timer_create(2); a standard signal is queued once at most.
+  const bool always = timer || (!IsRealtime(info.signo) && info.code >= 0);
+  if (user->Add(auth::UserCounts::kPendingSignals, 1, always ? ~uint64_t{0} : std::min(limit, kMaxQueued))) {
+    queued_[info.signo].push_back(
+        Entry{info, auth::UserCharge(user, auth::UserCounts::kPendingSignals, 1)});
+  } else if (IsRealtime(info.signo) && info.code != kSiUser && info.code != kSiKernel) {
     if (overflow != nullptr) *overflow = true;
     return false;
   }
-  queued_.push_back(info);
   pending_ |= Bit(info.signo);
   return true;
 }
@@ -64,27 +76,24 @@ bool Queue::Take(Set wanted, Info* out) {
   if (candidates == 0) return false;
   if ((candidates & kSynchronous) != 0) candidates &= kSynchronous;
   int signo = __builtin_ctzll(candidates) + 1;
-  bool taken = false;
-  bool more = false;
-  for (auto it = queued_.begin(); it != queued_.end();) {
-    if (it->signo != signo) {
-      ++it;
-      continue;
-    }
-    if (taken) {
-      more = true;
-      break;
-    }
-    *out = *it;
-    taken = true;
-    it = queued_.erase(it);
+  auto it = queued_.find(signo);
+  if (it == queued_.end()) {
+    *out = Info(signo, kSiUser);  // Its siginfo was lost (Linux collect_signal()).
+    pending_ &= ~Bit(signo);
+    return true;
   }
-  if (!more) pending_ &= ~Bit(signo);
-  return taken;
+  *out = it->second.front().info;
+  it->second.pop_front();
+  if (it->second.empty()) {
+    queued_.erase(it);
+    pending_ &= ~Bit(signo);
+  }
+  return true;
 }
 
 void Queue::Remove(Set signals) {
-  queued_.remove_if([&](const Info& i) { return (Bit(i.signo) & signals) != 0; });
+  for (Set left = signals & pending_; left != 0; left &= left - 1)
+    queued_.erase(__builtin_ctzll(left) + 1);
   pending_ &= ~signals;
 }
 

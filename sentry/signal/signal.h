@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <cstring>
 #include <list>
+#include <map>
 
 #include "absl/strings/string_view.h"
+#include "auth/user_counts.h"
 #include "base/guest_addr.h"
 
 namespace caisson::signal {
@@ -94,19 +96,25 @@ inline constexpr int32_t kSsAutodisarm = INT32_MIN;  // 1 << 31.
 class Queue {
  public:
   Set pending() const { return pending_; }
-  // False if nothing was added: a standard signal that is pending already, or a real-time one past
-  // `limit` (RLIMIT_SIGPENDING), for which *overflow is set.
-  bool Add(const Info& info, uint64_t limit, bool* overflow);
+  // Counts the entry against `user`, whose RLIMIT_SIGPENDING is `limit`. Past the limit: signals of
+  // the kernel, of kill(2) and of timers are queued if they are standard ones; a real-time signal
+  // of kill(2) becomes pending without its siginfo; one of sigqueue(2) is refused and *overflow set
+  // (Linux __send_signal_locked()). False if nothing became pending: refused, a standard signal
+  // that is pending already, or a timer's that is queued already.
+  bool Add(const Info& info, const RefPtr<auth::UserCounts>& user, uint64_t limit, bool* overflow);
   // Takes the signal that is delivered next among `wanted`: synchronous ones first, then the
   // lowest number. False if there is none.
   bool Take(Set wanted, Info* out);
   void Remove(Set signals);
   bool Contains(int signo) const { return (pending_ & Bit(signo)) != 0; }
-  uint64_t size() const { return queued_.size(); }
 
  private:
+  struct Entry {
+    Info info;
+    auth::UserCharge charge;
+  };
   Set pending_ = 0;
-  std::list<Info> queued_;
+  std::map<int, std::list<Entry>> queued_;  // By signal, so that a long queue delays no other.
 };
 
 }  // namespace caisson::signal

@@ -29,7 +29,8 @@ class EpollItem;
 // The state of an instance. Registrations hold it, so it outlives them; ~Epoll ends the cycle.
 class EpollCore final : public RefCounted<EpollCore> {
  public:
-  Result<void> Add(int fd, FileDescription& file, const EpollEvent& event, size_t max_watches)
+  Result<void> Add(int fd, FileDescription& file, const EpollEvent& event, size_t max_watches,
+                   auth::UserCharge charge)
       ABSL_LOCKS_EXCLUDED(mu_);
   Result<void> Modify(int fd, FileDescription& file, const EpollEvent& event)
       ABSL_LOCKS_EXCLUDED(mu_);
@@ -95,6 +96,7 @@ class EpollItem final : public FileWatcher, public WaitEntry {
   FileDescription& file;  // Alive while `attached`.
   const int fd;
   EpollCore* nested = nullptr;  // Of `file`, if that is an epoll instance.
+  auth::UserCharge charge;      // Set before it is shared.
   // Guarded by core->mu_:
   EpollEvent event;
   bool attached = false;
@@ -194,7 +196,7 @@ void EpollCore::DetachLocked(EpollItem& item) {
 }
 
 Result<void> EpollCore::Add(int fd, FileDescription& file, const EpollEvent& event,
-                            size_t max_watches) {
+                            size_t max_watches, auth::UserCharge charge) {
   EpollCore* nested = nullptr;
   if (Epoll* other = AsEpoll(file)) nested = other->core_.get();
   MutexLock lock(mu_);
@@ -206,6 +208,7 @@ Result<void> EpollCore::Add(int fd, FileDescription& file, const EpollEvent& eve
   }
   auto item = MakeRef<EpollItem>(RefPtr<EpollCore>(this), file, fd);
   item->event = event;
+  item->charge = std::move(charge);
   item->event.events |= kEventErr | kEventHup;
   item->nested = nested;
   item->attached = true;
@@ -312,13 +315,13 @@ Epoll::Epoll(RefPtr<Inode> inode)
 Epoll::~Epoll() { core_->Clear(); }
 
 Result<void> Epoll::Add(int fd, FileDescription& file, const EpollEvent& event,
-                        size_t max_watches) {
+                        size_t max_watches, auth::UserCharge charge) {
   if (file.EventQueue() == nullptr) return Errno::kEPERM;
   if (&file == this) return Errno::kEINVAL;
   if ((event.events & kEpollExclusive) != 0 &&
       (file.kind() == FileKind::kEpoll || (event.events & ~kExclusiveAllowed) != 0))
     return Errno::kEINVAL;
-  return core_->Add(fd, file, event, max_watches);
+  return core_->Add(fd, file, event, max_watches, std::move(charge));
 }
 
 Result<void> Epoll::Modify(int fd, FileDescription& file, const EpollEvent& event) {

@@ -8,9 +8,12 @@
 #include "absl/types/span.h"
 #include "base/ref.h"
 #include "base/result.h"
+#include "auth/user_counts.h"
 #include "vfs/file_description.h"
 
 namespace caisson::vfs {
+
+inline constexpr size_t kMaxEpollWatches = 1 << 20;  // fs.epoll.max_user_watches.
 
 inline constexpr uint32_t kEpollExclusive = 1u << 28;
 inline constexpr uint32_t kEpollWakeup = 1u << 29;  // Accepted, without effect.
@@ -39,7 +42,7 @@ class Epoll final : public FileDescription {
   // are the key. Errors: EINVAL (itself, bad use of EPOLLEXCLUSIVE), EEXIST, ENOENT, EPERM (a file
   // that has no events), ELOOP, ENOSPC (`max_watches` registrations).
   Result<void> Add(int fd, FileDescription& file, const EpollEvent& event,
-                   size_t max_watches = 1 << 20);
+                   size_t max_watches = kMaxEpollWatches, auth::UserCharge charge = {});
   Result<void> Modify(int fd, FileDescription& file, const EpollEvent& event);
   Result<void> Delete(int fd, FileDescription& file);
   // epoll_wait(2): up to out.size() events (the caller has refused 0), at least one unless

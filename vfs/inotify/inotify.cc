@@ -89,8 +89,8 @@ class Queue : public RefCounted<Queue> {
 // One watch of one instance. Its inode is kept until the watch is dead. Thread-safe.
 class Watch final : public InodeWatch {
  public:
-  Watch(RefPtr<Queue> queue, RefPtr<Inode> inode, int32_t wd, uint32_t mask)
-      : queue_(std::move(queue)), wd_(wd), inode_(std::move(inode)), mask_(mask) {}
+  Watch(RefPtr<Queue> queue, RefPtr<Inode> inode, int32_t wd, uint32_t mask, auth::UserCharge charge)
+      : queue_(std::move(queue)), wd_(wd), charge_(std::move(charge)), inode_(std::move(inode)), mask_(mask) {}
 
   bool OnEvent(uint32_t mask, uint32_t cookie, absl::string_view name,
                bool child_unlinked) override {
@@ -128,14 +128,25 @@ class Watch final : public InodeWatch {
  private:
   const RefPtr<Queue> queue_;
   const int32_t wd_;
+  const auth::UserCharge charge_;
   mutable Mutex mu_;
   RefPtr<Inode> inode_ ABSL_GUARDED_BY(mu_);
   uint32_t mask_ ABSL_GUARDED_BY(mu_);
 };
 
-Inotify::Inotify(uint32_t flags, const Limits& limits)
+Result<RefPtr<Inotify>> Inotify::New(const CallContext& ctx, uint32_t flags) {
+  auth::UserCharge charge;
+  if (RefPtr<auth::UserCounts> user = ctx.user_counts()) {
+    if (!user->Add(auth::UserCounts::kInotifyInstances, 1, kMaxInstances)) return Errno::kEMFILE;
+    charge = auth::UserCharge(std::move(user), auth::UserCounts::kInotifyInstances, 1);
+  }
+  return MakeRef<Inotify>(flags, Limits{}, std::move(charge));
+}
+
+Inotify::Inotify(uint32_t flags, const Limits& limits, auth::UserCharge instance)
     : FileDescription(FileKind::kInotify, {}, nullptr, kOpenReadOnly | (flags & kOpenNonblock)),
       limits_(limits),
+      instance_(std::move(instance)),
       queue_(MakeRef<Queue>(limits.max_queued_events)) {}
 
 Inotify::~Inotify() {
@@ -181,8 +192,17 @@ Result<int32_t> Inotify::AddWatch(CallContext& ctx, const VfsPath& path, uint32_
   }
   if (watches_.size() >= limits_.max_watches) DropDeadLocked();
   if (watches_.size() >= limits_.max_watches || next_wd_ == kMaxWd) return Errno::kENOSPC;
+  // The instance's user, as Linux's: whoever holds the descriptor now.
+  auth::UserCharge charge;
+  if (const RefPtr<auth::UserCounts>& user = instance_.user()) {
+    if (!user->Add(auth::UserCounts::kInotifyWatches, 1, limits_.max_watches)) {
+      DropDeadLocked();
+      if (!user->Add(auth::UserCounts::kInotifyWatches, 1, limits_.max_watches)) return Errno::kENOSPC;
+    }
+    charge = auth::UserCharge(user, auth::UserCounts::kInotifyWatches, 1);
+  }
   const int32_t wd = next_wd_++;
-  auto watch = MakeRef<Watch>(queue_, inode, wd, mask & kKept);
+  auto watch = MakeRef<Watch>(queue_, inode, wd, mask & kKept, std::move(charge));
   watches_.emplace(wd, watch);
   by_inode_.emplace(inode.get(), wd);
   inode->watches().Add(std::move(watch));

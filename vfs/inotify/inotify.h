@@ -13,8 +13,9 @@ namespace caisson::vfs::inotify {
 
 struct Limits {
   uint32_t max_queued_events = 16384;  // fs.inotify.max_queued_events.
-  uint32_t max_watches = 65536;        // Of one instance; ENOSPC past it.
+  uint32_t max_watches = 65536;        // fs.inotify.max_user_watches; also of one instance. ENOSPC.
 };
+inline constexpr uint64_t kMaxInstances = 128;  // fs.inotify.max_user_instances.
 
 class Queue;
 class Watch;
@@ -23,8 +24,10 @@ class Watch;
 // queue's.
 class Inotify final : public FileDescription {
  public:
-  // `flags`: O_NONBLOCK or 0.
-  explicit Inotify(uint32_t flags, const Limits& limits = {});
+  // `flags`: O_NONBLOCK or 0. `instance`: what it counts as, of its user.
+  explicit Inotify(uint32_t flags, const Limits& limits = {}, auth::UserCharge instance = {});
+  // inotify_init1(2). Errors: EMFILE past kMaxInstances of the caller's user.
+  static Result<RefPtr<Inotify>> New(const CallContext& ctx, uint32_t flags);
   ~Inotify() override;
 
   // inotify_add_watch(2) after the walk (follow unless IN_DONT_FOLLOW, directory if IN_ONLYDIR).
@@ -42,6 +45,7 @@ class Inotify final : public FileDescription {
 
  private:
   const Limits limits_;
+  const auth::UserCharge instance_;
   const RefPtr<Queue> queue_;
   Mutex mu_;
   std::map<int32_t, RefPtr<Watch>> watches_ ABSL_GUARDED_BY(mu_);

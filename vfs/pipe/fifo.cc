@@ -11,18 +11,19 @@ namespace {
 // file. Holds neither inode nor path, so there is no cycle.
 class FifoHolder final : public FileDescription {
  public:
-  FifoHolder() : FileDescription(FileKind::kOther, VfsPath(), nullptr, 0), pipe(MakeRef<Pipe>()) {}
+  explicit FifoHolder(const CallContext& ctx)
+      : FileDescription(FileKind::kOther, VfsPath(), nullptr, 0), pipe(MakeRef<Pipe>(ctx)) {}
   Result<Attributes> GetAttributes(CallContext&) override { return Errno::kEBADF; }
   const RefPtr<Pipe> pipe;
 };
 
-RefPtr<Pipe> PipeOf(Inode& inode) {
+RefPtr<Pipe> PipeOf(const CallContext& ctx, Inode& inode) {
   // Two first openers must agree on one pipe. Guards no data of its own.
   static constinit Mutex first_open_mu;
   MutexLock lock(first_open_mu);
   if (RefPtr<FileDescription> bound = inode.bound_object())
     return static_cast<FifoHolder*>(bound.get())->pipe;
-  auto holder = MakeRef<FifoHolder>();
+  auto holder = MakeRef<FifoHolder>(ctx);
   inode.set_bound_object(holder);
   return holder->pipe;
 }
@@ -33,7 +34,7 @@ RefPtr<Pipe> PipeOf(Inode& inode) {
 Result<RefPtr<FileDescription>> OpenFifo(CallContext& ctx, const OpenArgs& args, Inode& inode) {
   // A pipe, reached through /proc/PID/fd: its inode has it.
   if (inode.fs().type_name() == kPipefsName) return inode.Open(ctx, args);
-  RefPtr<Pipe> pipe = PipeOf(inode);
+  RefPtr<Pipe> pipe = PipeOf(ctx, inode);
   uint32_t mode = args.flags & kOpenAccessMode;
   bool nonblock = (args.flags & kOpenNonblock) != 0;
   if (mode == kOpenWriteOnly && nonblock && pipe->readers() == 0) return Errno::kENXIO;

@@ -1,5 +1,7 @@
 #include "vfs/pipe/pipe.h"
 
+#include "vfs/call_context.h"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -378,10 +380,37 @@ size_t Pipe::capacity() const {
   return capacity_;
 }
 
-Result<void> Pipe::SetCapacity(size_t capacity) {
+namespace {
+
+uint64_t PageLimit(const CallContext& ctx) {
+  const auth::Credentials& creds = ctx.creds();
+  return creds.HasRootCapability(auth::Capability::kSysResource) ||
+                 creds.HasRootCapability(auth::Capability::kSysAdmin)
+             ? ~uint64_t{0}
+             : kPipeUserPages;
+}
+
+}  // namespace
+
+Pipe::Pipe(const CallContext& ctx) {
+  RefPtr<auth::UserCounts> user = ctx.user_counts();
+  if (!user) return;
+  constexpr uint64_t kPages = kPipeDefaultCapacity / kPipePage, kFewPages = 2;
+  MutexLock lock(mu_);
+  uint64_t pages = kPages;
+  if (!user->Add(auth::UserCounts::kPipePages, pages, PageLimit(ctx))) {
+    pages = kFewPages;
+    user->AddAlways(auth::UserCounts::kPipePages, pages);
+    capacity_ = pages * kPipePage;
+  }
+  pages_ = auth::UserCharge(std::move(user), auth::UserCounts::kPipePages, pages);
+}
+
+Result<void> Pipe::SetCapacity(const CallContext& ctx, size_t capacity) {
   {
     MutexLock lock(mu_);
     if (charged_ + reserved_ > capacity) return Errno::kEBUSY;
+    if (!pages_.Resize(capacity / kPipePage, PageLimit(ctx))) return Errno::kEPERM;
     capacity_ = capacity;
   }
   queue_.Notify(kWritable);

@@ -9,6 +9,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
+#include "auth/user_counts.h"
 #include "base/io_buffer.h"
 #include "base/mutex.h"
 #include "base/ref.h"
@@ -17,10 +18,13 @@
 
 namespace caisson::vfs {
 
+class CallContext;
+
 inline constexpr size_t kPipePage = 4096;
 inline constexpr size_t kPipeBuf = 4096;  // PIPE_BUF: writes up to this are atomic.
 inline constexpr size_t kPipeDefaultCapacity = 16 * kPipePage;
 inline constexpr size_t kPipeDefaultMaxCapacity = 1 << 20;  // /proc/sys/fs/pipe-max-size.
+inline constexpr uint64_t kPipeUserPages = 16384;            // /proc/sys/fs/pipe-user-pages-soft.
 
 // A run of bytes within one page. Owned by whoever holds it.
 struct PipeChunk {
@@ -40,6 +44,9 @@ using PipeChunks = absl::InlinedVector<PipeChunk, 16>;
 class Pipe : public RefCounted<Pipe> {
  public:
   Pipe() = default;
+  // Its capacity counts against the caller's user, who gets a small one where there are many
+  // (fs.pipe-user-pages-soft; Linux alloc_pipe_info()).
+  explicit Pipe(const CallContext& ctx);
 
   // Up to the buffer's length, or one packet, whose rest is lost. 0 if empty without writers.
   Result<size_t> Read(IoBuffer& to);
@@ -77,8 +84,9 @@ class Pipe : public RefCounted<Pipe> {
 
   size_t bytes() const;  // FIONREAD.
   size_t capacity() const;
-  // Errors: EBUSY if more than that is held. `capacity` is a power of two of pages.
-  Result<void> SetCapacity(size_t capacity);
+  // Errors: EBUSY if more than that is held, EPERM past the user's pages. `capacity` is a power of
+  // two of pages.
+  Result<void> SetCapacity(const CallContext& ctx, size_t capacity);
 
  private:
   size_t FreeLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -100,6 +108,7 @@ class Pipe : public RefCounted<Pipe> {
   size_t charged_ ABSL_GUARDED_BY(mu_) = 0;   // bytes_, with packets counted as pages.
   size_t reserved_ ABSL_GUARDED_BY(mu_) = 0;
   size_t capacity_ ABSL_GUARDED_BY(mu_) = kPipeDefaultCapacity;
+  auth::UserCharge pages_ ABSL_GUARDED_BY(mu_);
   int readers_ ABSL_GUARDED_BY(mu_) = 0;
   int writers_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t reader_opens_ ABSL_GUARDED_BY(mu_) = 0;

@@ -129,7 +129,7 @@ Result<int64_t> SetPipeSize(CallContext& ctx, PipeFile& file, uint64_t bytes, ui
   if (size > max_bytes && size > file.pipe().capacity() &&
       !ctx.creds().HasRootCapability(auth::Capability::kSysResource))
     return Errno::kEPERM;
-  TRY(file.pipe().SetCapacity(size));
+  TRY(file.pipe().SetCapacity(ctx, size));
   return static_cast<int64_t>(size);
 }
 
@@ -142,7 +142,7 @@ PipeFactory::PipeFactory()
 std::pair<RefPtr<FileDescription>, RefPtr<FileDescription>> PipeFactory::NewPipe(CallContext& ctx,
                                                                                  uint32_t flags) {
   uint64_t ino = next_ino_.fetch_add(1, std::memory_order_relaxed);
-  auto pipe = MakeRef<Pipe>();
+  auto pipe = MakeRef<Pipe>(ctx);
   auto inode =
       MakeRef<PipeInode>(*fs_, ino, pipe, ctx.creds().fsuid, ctx.creds().fsgid);
   VfsPath path(mount_, Dentry::NewRoot(inode, PipeName(ino)));

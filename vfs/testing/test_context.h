@@ -40,6 +40,7 @@ class TestContext final : public CallContext {
   MountNamespace& mount_namespace() const override { return *ns_; }
   FileMode umask() const override { return umask_; }
   uint64_t file_size_limit() const override { return file_size_limit_; }
+  uint64_t open_file_limit() const override { return open_file_limit_; }
   int32_t tgid() const override { return tgid_; }
   int32_t tid() const override { return tgid_; }
   Result<void> Block(int64_t deadline) override;
@@ -78,6 +79,7 @@ class TestContext final : public CallContext {
   VfsPath root_, cwd_;
   FileMode umask_ = 022;
   uint64_t file_size_limit_ = ~uint64_t{0};
+  uint64_t open_file_limit_ = ~uint64_t{0};
   int32_t tgid_ = 1;
   std::vector<int> signals_;
 
