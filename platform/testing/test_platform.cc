@@ -23,8 +23,9 @@ Result<std::unique_ptr<Platform>> OpenTestPlatform(bool proc_view) {
   }
   trap::Config config;
   config.proc_view = proc_view;
-  config.notify = name == "trap";
-  CHECK(config.notify || name == "trap-notify-off");
+  config.notify = name == "trap" || name == "trap-patched";
+  config.patch = name == "trap-patched" || name == "trap-notify-off-patched";
+  CHECK(name.compare(0, 4, "trap") == 0);
   return trap::Open(config);
 }
 
@@ -33,7 +34,7 @@ std::string TestBlobCode() {
   const uint64_t features = stub::HostXstate().features & ~kPkru;
   stub::ThreadCode threads;
   if (TestPlatformName() != "ptrace")
-    threads = trap::GenerateThreadBlob(TestPlatformName() == "trap", features).code;
+    threads = trap::GenerateThreadBlob(TestPlatformName().find("notify-off") == std::string::npos, features).code;
   return stub::GenerateBlob(features, threads).code;
 }
 

@@ -31,6 +31,12 @@ class Generator : public Xbyak::CodeGenerator {
     Start();
     blob.started = Here();
     ud2();
+    // First, so that the doorbell's instruction is in its range: a signal there is a signal in the
+    // trampoline. The handler, which uses it too, has all signals blocked.
+    TrampolineHooks hooks;
+    hooks.ring = [this] { notify_ ? Doorbell() : Futex(kFutexWake, 1); };
+    hooks.sleep = [this] { notify_ ? Doorbell() : Futex(kFutexWait, kCall | kSleeping); };
+    blob.trampoline = EmitTrampoline(*this, stub::kThreadBlobAddr, hooks);
     align(64);
     blob.code.handler = Here();
     Handler();

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "platform/stub/blob.h"
+#include "platform/trap/trampoline.h"
 
 namespace caisson::platform::trap {
 
@@ -12,6 +13,7 @@ struct ThreadBlob {
   stub::ThreadCode code;
   // Addresses in a stub.
   uint64_t started = 0;   // The instruction by which a new thread enters the handler.
+  Trampoline trampoline;
   uint64_t doorbell = 0;  // What a doorbell's notification shows as instruction pointer.
 };
 

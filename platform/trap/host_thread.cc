@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -101,6 +102,7 @@ Result<std::unique_ptr<HostThread>> HostThread::Start(stub::StubProcess& stub, s
   auto* slot = static_cast<Slot*>(stub.slots().thread_slot(index));
   slot->listener = 0;
   slot->state = kGuest;
+  InitSlot(slot, index);
   InitThreadPage(stub.slots(), index);
   stub::StubProcess::ThreadStart start;
   start.r9 = SlotAddress(index);
@@ -120,7 +122,9 @@ std::unique_ptr<HostThread> HostThread::TakeReady(stub::StubProcess& stub,
                                                   const ThreadEnvironment& environment) {
   const pid_t tid = stub.TakeReadyThread();
   if (tid <= 0) return nullptr;
-  Result<int> fd = AwaitListener(stub, static_cast<Slot*>(stub.slots().thread_slot(0)));
+  auto* slot = static_cast<Slot*>(stub.slots().thread_slot(0));
+  InitSlot(slot, 0);
+  Result<int> fd = AwaitListener(stub, slot);
   std::unique_ptr<HostThread> thread(new HostThread(stub, environment, 0, tid));
   if (!fd.ok()) return nullptr;
   if (environment.notify) {
@@ -193,6 +197,9 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
         case kTrap:
           doorbell_id_ = n.id;
           return TakeTrap();
+        case kCall:
+          doorbell_id_ = n.id;
+          return TakeCall();
         case kGuest:  // It slept, or rings again after an answer that was cut short.
           Send(n.id, 0);
           continue;
@@ -217,6 +224,8 @@ HostThread::Stop HostThread::WaitForState(int rounds) {
     switch (state & kTurnMask) {
       case kTrap:
         return TakeTrap();
+      case kCall:
+        return TakeCall();
       case kGuest:
         break;
       default:
@@ -257,6 +266,7 @@ HostThread::Stop HostThread::TakeTrap() {
   const char* registers = context_ + kUcRegisters;
   info_.error_code = Get<uint64_t>(registers + 8 * kErr);
   info_.trap_number = Get<uint64_t>(registers + 8 * kTrapNumber);
+  interrupted_state_ = slot->interrupted_state;
   at_ = Stop::kTrap;
   if (starting_) {
     starting_ = false;
@@ -274,9 +284,16 @@ HostThread::Stop HostThread::BringToTrap() {
   if (starting_) return WaitFor(kRounds);
   if (at_ == Stop::kDead) return at_;
   const Notification call = notification_;
+  const Stop was = at_;
   Signal();
   for (;;) {
     const Stop stop = WaitFor(kRounds);
+    if (stop == Stop::kCall && was == stop) {
+      // Not asleep yet when the signal was sent, and it is still to come. Without a listener the
+      // state is all there is to look at.
+      if (!environment_.notify) sched_yield();
+      continue;
+    }
     if (stop != Stop::kNotification) return stop;
     // Made again after a stop of the host's; the signal is still to come.
     if (!SameCall(call)) return Broken("a call instead of a signal");
@@ -296,6 +313,28 @@ bool HostThread::Send(uint64_t id, uint64_t value) {
   return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0;
 }
 
+CallRegisters HostThread::call() const {
+  CallRegisters registers;
+  std::memcpy(&registers, &slot_->registers, sizeof(registers));
+  return registers;
+}
+
+bool HostThread::AnswerCall(const CallRegisters& registers) {
+  std::memcpy(&slot_->registers, &registers, sizeof(registers));
+  uint32_t state = LoadAcquire(&slot_->state);
+  do {
+    if ((state & kTurnMask) != kCall) return false;
+  } while (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST));
+  if (environment_.notify) {
+    // A doorbell that has not come yet is answered when it does.
+    if (const uint64_t id = std::exchange(doorbell_id_, 0); id != 0) Send(id, 0);
+  } else if ((state & kSleeping) != 0) {
+    Futex(&slot_->state, FUTEX_WAKE, 1, 0);
+  }
+  return true;
+}
+
 bool HostThread::Answer(uint64_t rax) { return Send(notification_.id, rax); }
 
 Registers HostThread::ReadRegisters() const {
@@ -312,7 +351,9 @@ Registers HostThread::ReadRegisters() const {
   r.cs = g[kSelectors] & 0xffff;
   r.ss = g[kSelectors] >> 48;
   r.fs_base = slot->fs_base;
+  // The slot's address is there for the trampoline; the guest's own is 0 then.
   r.gs_base = slot->gs_base;
+  if (r.gs_base == slot_address_) r.gs_base = 0;
   return r;
 }
 
@@ -331,7 +372,7 @@ void HostThread::WriteRegisters(const Registers& r) {
   Put<uint64_t>(context_ + kUcStack + 16, kStackSize);
   Put<uint64_t>(context_ + kUcSignalMask, kGuestSignalMask);
   slot_->fs_base = r.fs_base;
-  slot_->gs_base = r.gs_base;
+  slot_->gs_base = r.gs_base == 0 && environment_.patches != nullptr ? slot_address_ : r.gs_base;
 }
 
 char* HostThread::FpArea() const {

@@ -13,6 +13,7 @@
 #include "base/unique_fd.h"
 #include "platform/registers.h"
 #include "platform/stub/stub_process.h"
+#include "platform/trap/patch_image.h"
 #include "platform/trap/slot.h"
 
 namespace caisson::platform::trap {
@@ -21,6 +22,7 @@ namespace caisson::platform::trap {
 struct ThreadEnvironment {
   bool notify = false;
   uint64_t started = 0, doorbell = 0, exit_thread = 0;  // Addresses in the blob.
+  PatchCache* patches = nullptr;  // Null: nothing is patched.
 };
 
 // The host signal that brings a guest thread to a trap. Standard, so that it does not queue.
@@ -41,6 +43,7 @@ class HostThread {
   enum class Stop : uint8_t {
     kNotification,  // A call; notification() has it.
     kTrap,          // A signal; registers and FP state are in the frame.
+    kCall,          // A call of a patched site; call() has its registers.
     kDead,          // The thread is gone, and with it the stub; or it did not stop in time.
   };
   struct Notification {
@@ -76,7 +79,13 @@ class HostThread {
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then
   // Wait() says what the thread does now.
   bool Answer(uint64_t rax);
-  // From a notification, or a thread's start, to a trap.
+  // The registers of a patched call; also of one that a trap interrupted.
+  CallRegisters call() const;
+  // The same for a patched call. False if a signal has come to the thread meanwhile.
+  bool AnswerCall(const CallRegisters& registers);
+  // At a trap: whose turn it was when the signal came.
+  uint32_t interrupted_turn() const { return interrupted_state_ & kTurnMask; }
+  // From a notification or call, or a thread's start, to a trap.
   Stop BringToTrap();
   // Whether the trap took the place of a notification of this thread.
   bool SameCall(const Notification& other) const;
@@ -99,6 +108,7 @@ class HostThread {
   Stop WaitForNotification(int rounds);
   Stop WaitForState(int rounds);
   Stop TakeTrap();
+  Stop TakeCall() { return at_ = Stop::kCall; }
   Stop Broken(const char* why);
   Stop Dead();
   char* InStack(uint64_t address, size_t size) const;
@@ -116,7 +126,8 @@ class HostThread {
   bool starting_ = true;  // Has not come to its first trap.
   Stop at_ = Stop::kDead;
   Notification notification_;
-  uint64_t doorbell_id_ = 0;  // The notification that a trap waits in.
+  uint64_t doorbell_id_ = 0;  // The notification that a trap or call waits in; 0: none.
+  uint32_t interrupted_state_ = kGuest;
   SignalInfo info_;
   char* context_ = nullptr;  // Of the trap: the ucontext, in slot_memory_.
   char fp_trailer_[48] = {}; // What the kernel wrote into the first frame's FP area about its size.

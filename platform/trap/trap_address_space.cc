@@ -6,7 +6,15 @@ namespace caisson::platform::trap {
 
 TrapAddressSpace::TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, stub::ProcView* proc,
                                    const ThreadEnvironment& environment)
-    : StubAddressSpace(std::move(stub), proc), environment_(environment) {
+    : StubAddressSpace(std::move(stub), proc), environment_(environment),
+      patches_(environment.patches == nullptr
+                   ? nullptr
+                   : std::make_unique<PatchSet>(
+                         *environment.patches,
+                         [this](absl::Span<const stub::Request> requests, absl::Span<const int> fds,
+                                stub::StubProcess::Outcome* outcome) {
+                           return this->stub().Run(requests, fds, outcome);
+                         })) {
   // At once, since its listener must leave the stub before a vector brings other descriptors.
   std::unique_ptr<HostThread> ready = HostThread::TakeReady(this->stub(), environment_);
   MutexLock lock(mu_);
@@ -18,6 +26,38 @@ TrapAddressSpace::~TrapAddressSpace() = default;
 std::unique_ptr<AddressSpace> TrapAddressSpace::Wrap(
     std::unique_ptr<stub::StubProcess> stub) const {
   return std::make_unique<TrapAddressSpace>(std::move(stub), proc(), environment_);
+}
+
+Result<void> TrapAddressSpace::Apply(absl::Span<const MapOp> ops, size_t* done) {
+  if (patches_ == nullptr) return StubAddressSpace::Apply(ops, done);
+  size_t count = 0;
+  MutexLock lock(patches_->mu());
+  patches_->BeforeLocked(ops);
+  Result<void> applied = StubAddressSpace::Apply(ops, &count);
+  patches_->AfterLocked(ops, count);
+  if (done != nullptr) *done = count;
+  return applied;
+}
+
+Result<std::unique_ptr<AddressSpace>> TrapAddressSpace::Fork() {
+  if (patches_ == nullptr) return StubAddressSpace::Fork();
+  MutexLock lock(patches_->mu());
+  std::unique_ptr<AddressSpace> child = TRY(StubAddressSpace::Fork());
+  static_cast<TrapAddressSpace&>(*child).patches_->CopyFrom(*patches_);
+  return child;
+}
+
+size_t TrapAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {
+  const size_t done = StubAddressSpace::CopyIn(from, to);
+  if (patches_ != nullptr) patches_->Overlay(from.value, to.first(done));
+  return done;
+}
+
+size_t TrapAddressSpace::CopyOutForced(GuestAddr to, absl::Span<const char> from) {
+  if (patches_ == nullptr) return StubAddressSpace::CopyOutForced(to, from);
+  MutexLock lock(patches_->mu());
+  patches_->ForgetLocked(to.value, to.value + from.size());
+  return StubAddressSpace::CopyOutForced(to, from);
 }
 
 Result<std::unique_ptr<HostThread>> TrapAddressSpace::TakeThread() {

@@ -40,6 +40,11 @@ constexpr uint64_t Registers::* kTold[] = {
     &Registers::r10, &Registers::r8,  &Registers::r9,
 };
 
+// The registers that a patched call does not tell.
+constexpr uint64_t Registers::* kUnknownOfCall[] = {
+    &Registers::cs, &Registers::ss, &Registers::fs_base, &Registers::gs_base,
+};
+
 }  // namespace
 
 TrapContext::TrapContext(const Shared& shared) : shared_(shared) {}
@@ -183,6 +188,12 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
 }
 
 bool TrapContext::Run(Registers& regs) {
+  if (thread_->at() == Stop::kCall) {
+    bool told = !full_ && regs.rcx == regs.rip && regs.r11 == regs.eflags;
+    for (auto field : kUnknownOfCall) told = told && regs.*field == shown_.*field;
+    if (told && AnswerCall(regs)) return true;
+    if (!BringToTrap()) return false;
+  }
   if (thread_->at() == Stop::kNotification) {
     bool only_result = !full_;
     for (auto field : kTold) only_result = only_result && regs.*field == shown_.*field;
@@ -194,6 +205,30 @@ bool TrapContext::Run(Registers& regs) {
   thread_->WriteRegisters(regs);
   thread_->Resume();
   return true;
+}
+
+bool TrapContext::AnswerCall(const Registers& regs) {
+  CallRegisters r;
+  r.rax = regs.rax, r.rdi = regs.rdi, r.rsi = regs.rsi, r.rdx = regs.rdx;
+  r.r10 = regs.r10, r.r8 = regs.r8, r.r9 = regs.r9, r.rip = regs.rip;
+  r.rbx = regs.rbx, r.rbp = regs.rbp, r.rsp = regs.rsp, r.rflags = regs.eflags;
+  r.r12 = regs.r12, r.r13 = regs.r13, r.r14 = regs.r14, r.r15 = regs.r15;
+  return thread_->AnswerCall(r);
+}
+
+// From the slot; what is not there stays.
+void TrapContext::ReadCall(Registers& regs) {
+  const CallRegisters r = thread_->call();
+  regs.rax = r.rax, regs.rdi = r.rdi, regs.rsi = r.rsi, regs.rdx = r.rdx;
+  regs.r10 = r.r10, regs.r8 = r.r8, regs.r9 = r.r9, regs.rip = regs.rcx = r.rip;
+  regs.rbx = r.rbx, regs.rbp = r.rbp, regs.rsp = r.rsp, regs.eflags = regs.r11 = r.rflags;
+  regs.r12 = r.r12, regs.r13 = r.r13, regs.r14 = r.r14, regs.r15 = r.r15;
+}
+
+void TrapContext::HandleCall(Registers& regs, Event& event) {
+  event.kind = Event::Kind::kSyscall;
+  ReadCall(regs);
+  regs.orig_rax = regs.rax = static_cast<uint32_t>(regs.rax);
 }
 
 // False if the thread has gone to a trap, or is gone.
@@ -217,6 +252,12 @@ void TrapContext::Complete(Registers& regs) {
   if (full_) return;
   full_ = true;
   const Registers frame = thread_->ReadRegisters();
+  if (call_) {
+    for (auto field : kUnknownOfCall) {
+      if (regs.*field == shown_.*field) regs.*field = frame.*field;
+    }
+    return;
+  }
   for (auto field : kUnknown) {
     if (regs.*field == shown_.*field) regs.*field = frame.*field;
   }
@@ -229,7 +270,7 @@ void TrapContext::Complete(Registers& regs) {
 void TrapContext::FullRegisters(Registers& regs) {
   if (full_ || thread_ == nullptr) return;
   // If it is gone, Switch() will say so.
-  if (thread_->at() == Stop::kNotification && !BringToTrap()) return;
+  if (thread_->at() != Stop::kTrap && !BringToTrap()) return;
   if (thread_->at() == Stop::kTrap) Complete(regs);
 }
 
@@ -240,9 +281,16 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
       return true;
     case Stop::kTrap:
       return HandleTrap(regs, event);
+    case Stop::kCall:
+      HandleCall(regs, event);
+      shown_ = regs;
+      full_ = false;
+      call_ = true;
+      return true;
     case Stop::kNotification:
       break;
   }
+  call_ = false;
   const HostThread::Notification& call = thread_->notification();
   event.kind = Event::Kind::kSyscall;
   event.compat32 = call.arch != AUDIT_ARCH_X86_64;
@@ -256,6 +304,8 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
   regs.rip = regs.rcx = call.ip;
   regs.r11 = regs.eflags;
   vsyscall_ = PageRoundDown(call.ip) == kVsyscallPage;
+  if (space_->patches() != nullptr && !event.compat32)
+    space_->patches()->OnTrap(call.ip, call.number);
   shown_ = regs;
   full_ = false;
   return true;
@@ -263,18 +313,34 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
 
 bool TrapContext::HandleTrap(Registers& regs, Event& event) {
   const HostThread::SignalInfo& info = thread_->signal_info();
+  regs = thread_->ReadRegisters();
+  full_ = true;
+  bool ours = false;  // In the code of a patched site: what happened there is not the guest's.
+  if (PatchSet* patches = space_->patches(); patches != nullptr) {
+    const PatchSet::Place place = patches->Locate(regs, thread_->call().rsp);
+    ours = place != PatchSet::Place::kElsewhere;
+    if (place == PatchSet::Place::kCommitted) {
+      // The interrupt that may be meant here stays for the next Switch().
+      if (thread_->interrupted_turn() == kCall) {
+        HandleCall(regs, event);
+        return true;
+      }
+      ReadCall(regs);
+    }
+  }
   if (info.code <= 0) {
     // From us, or from an administrator of the host.
-    if (info.signo == kInterruptSignal && interrupt_.exchange(false)) {
-      regs = thread_->ReadRegisters();
-      full_ = true;
-      return true;
-    }
+    if (info.signo == kInterruptSignal && interrupt_.exchange(false)) return true;
+    if (ours) thread_->WriteRegisters(regs);
     thread_->Resume();
     return false;
   }
-  regs = thread_->ReadRegisters();
-  full_ = true;
+  if (ours && info.signo == SIGSEGV) {
+    // The trampoline found no slot by gs, which it has from now on unless the guest uses it.
+    thread_->WriteRegisters(regs);
+    thread_->Resume();
+    return false;
+  }
   switch (info.signo) {
     case SIGSYS:
       if (info.code != kSysSeccomp) break;
@@ -282,7 +348,11 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
       event.compat32 = info.arch != AUDIT_ARCH_X86_64;
       // Not from the frame: a number from -512 to -516 looks to the host like a call to restart.
       regs.orig_rax = regs.rax = info.syscall;
-      if (PageRoundDown(info.address) != kVsyscallPage) regs.rip = info.address;
+      if (PageRoundDown(info.address) != kVsyscallPage) {
+        regs.rip = info.address;
+        if (space_->patches() != nullptr && !event.compat32)
+          space_->patches()->OnTrap(regs.rip, info.syscall);
+      }
       return true;
     case SIGSEGV:
     case SIGBUS:

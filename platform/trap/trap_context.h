@@ -50,12 +50,16 @@ class TrapContext final : public Context {
   // Lets the stopped thread run with `regs`. False if it is gone.
   bool Run(Registers& regs);
   bool AnswerNotification(Registers& regs);
+  // Both: false if the thread has gone to a trap, or is gone.
+  bool AnswerCall(const Registers& regs);
   // From a notification to a trap, with `known_` from the frame. False if the thread is gone.
   bool BringToTrap();
   void Complete(Registers& regs);
   // One stop of the thread. False if that is nothing the sentry wants to know.
   bool HandleStop(HostThread::Stop stop, Registers& regs, Event& event);
   bool HandleTrap(Registers& regs, Event& event);
+  void HandleCall(Registers& regs, Event& event);
+  void ReadCall(Registers& regs);
   void DescribeSignal(const Registers& regs, Event& event);
   void SetKilled(Event& event);
   void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
@@ -73,6 +77,7 @@ class TrapContext final : public Context {
   bool entered_ = false;    // The thread is new here: its registers mean nothing.
   bool full_ = true;        // The caller has had all registers of the last event.
   Registers shown_{};       // What the caller has been told, if not full.
+  bool call_ = false;       // It was a patched call: of registers, few are not shown.
   bool vsyscall_ = false;   // The notification is of a call of the vsyscall page.
   std::vector<char> pending_fp_;  // For the next host thread; empty: the initial state.
 

@@ -2,6 +2,7 @@
 
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/auxv.h>
 
 #include <utility>
 
@@ -21,10 +22,12 @@ constexpr uint64_t kPkru = uint64_t{1} << 9;
 
 class TrapPlatform final : public Platform {
  public:
-  TrapPlatform(const Config& config, const ThreadEnvironment& environment, stub::Zygote zygote)
-      : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)),
+  TrapPlatform(const Config& config, const ThreadEnvironment& environment,
+               const Trampoline& trampoline, stub::Zygote zygote)
+      : vdso_(zygote.vdso), patches_(trampoline), proc_(stub::ProcView::StartIf(config.proc_view)),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.environment = environment;
+    if (patches_.enabled()) shared_.environment.patches = &patches_;
     shared_.proc = proc_.get();
   }
 
@@ -44,6 +47,7 @@ class TrapPlatform final : public Platform {
 
  private:
   const AddrRange vdso_;
+  PatchCache patches_;
   const std::unique_ptr<stub::ProcView> proc_;
   Shared shared_;
   stub::StubPool pool_;
@@ -81,8 +85,12 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   environment.started = threads.started;
   environment.doorbell = threads.doorbell;
   environment.exit_thread = blob.exit_thread;
+  // The trampoline reads the gs base.
+  constexpr unsigned long kFsgsbase = 2;  // HWCAP2_FSGSBASE.
+  const bool patch = config.patch && (getauxval(AT_HWCAP2) & kFsgsbase) != 0;
+  const Trampoline trampoline = patch ? threads.trampoline : Trampoline();
   return std::unique_ptr<Platform>(
-      std::make_unique<TrapPlatform>(config, environment, std::move(zygote)));
+      std::make_unique<TrapPlatform>(config, environment, trampoline, std::move(zygote)));
 }
 
 }  // namespace caisson::platform::trap
