@@ -101,6 +101,7 @@ Result<std::unique_ptr<HostThread>> HostThread::Start(stub::StubProcess& stub, s
   auto* slot = static_cast<Slot*>(stub.slots().thread_slot(index));
   slot->listener = 0;
   slot->state = kGuest;
+  InitSlot(slot, index);
   InitThreadPage(stub.slots(), index);
   stub::StubProcess::ThreadStart start;
   start.r9 = SlotAddress(index);
@@ -186,15 +187,17 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
       continue;
     }
     if (static_cast<pid_t>(n.pid) != tid_) return Broken("a notification of another thread");
-    if (n.data.nr == static_cast<int>(kDoorbell) &&
-        n.data.instruction_pointer == environment_.doorbell && n.data.arch == AUDIT_ARCH_X86_64) {
+    if (n.data.nr == static_cast<int>(kDoorbell) && n.data.arch == AUDIT_ARCH_X86_64 &&
+        IsDoorbell(n.data.instruction_pointer)) {
       const uint32_t state = LoadAcquire(&slot_->state);
+      doorbell_id_ = n.id;
       switch (state & kTurnMask) {
         case kTrap:
-          doorbell_id_ = n.id;
           return TakeTrap();
+        case kCall:
+          return TakeCall();
         case kGuest:  // It slept, or rings again after an answer that was cut short.
-          Send(n.id, 0);
+          Send(std::exchange(doorbell_id_, 0), 0);
           continue;
         default:
           return Broken("impossible state");
@@ -217,6 +220,8 @@ HostThread::Stop HostThread::WaitForState(int rounds) {
     switch (state & kTurnMask) {
       case kTrap:
         return TakeTrap();
+      case kCall:
+        return TakeCall();
       case kGuest:
         break;
       default:
@@ -257,6 +262,7 @@ HostThread::Stop HostThread::TakeTrap() {
   const char* registers = context_ + kUcRegisters;
   info_.error_code = Get<uint64_t>(registers + 8 * kErr);
   info_.trap_number = Get<uint64_t>(registers + 8 * kTrapNumber);
+  interrupted_state_ = slot->interrupted_state & kTurnMask;
   at_ = Stop::kTrap;
   if (starting_) {
     starting_ = false;
@@ -269,6 +275,47 @@ HostThread::Stop HostThread::TakeTrap() {
   return at_;
 }
 
+bool HostThread::IsDoorbell(uint64_t ip) const {
+  for (uint64_t doorbell : environment_.doorbells) {
+    if (ip == doorbell) return true;
+  }
+  return false;
+}
+
+HostThread::Stop HostThread::TakeCall() {
+  ReloadCall();
+  return at_ = Stop::kCall;
+}
+
+void HostThread::ReloadCall() {
+  std::memcpy(&call_, const_cast<const CallRegisters*>(&slot_->registers), sizeof(call_));
+  asm volatile("" : : : "memory");  // What follows uses the copy.
+}
+
+Registers HostThread::call_registers() const {
+  Registers r{};
+  r.rax = r.orig_rax = static_cast<uint32_t>(call_.rax);
+  r.rdi = call_.rdi, r.rsi = call_.rsi, r.rdx = call_.rdx;
+  r.r10 = call_.r10, r.r8 = call_.r8, r.r9 = call_.r9;
+  r.rbx = call_.rbx, r.rbp = call_.rbp, r.rsp = call_.rsp;
+  r.r12 = call_.r12, r.r13 = call_.r13, r.r14 = call_.r14, r.r15 = call_.r15;
+  r.rip = r.rcx = call_.rip;
+  r.eflags = r.r11 = call_.rflags;
+  r.cs = 0x33;
+  r.ss = 0x2b;
+  return r;
+}
+
+void HostThread::AnswerCall(const Registers& r) {
+  CallRegisters& to = slot_->registers;
+  to.rax = r.rax, to.rdi = r.rdi, to.rsi = r.rsi, to.rdx = r.rdx;
+  to.r10 = r.r10, to.r8 = r.r8, to.r9 = r.r9, to.rip = r.rip;
+  to.rbx = r.rbx, to.rbp = r.rbp, to.rsp = r.rsp;
+  to.r12 = r.r12, to.r13 = r.r13, to.r14 = r.r14, to.r15 = r.r15;
+  to.rflags = r.eflags;
+  Resume();
+}
+
 HostThread::Stop HostThread::BringToTrap() {
   if (at_ == Stop::kTrap) return at_;
   if (starting_) return WaitFor(kRounds);
@@ -277,6 +324,7 @@ HostThread::Stop HostThread::BringToTrap() {
   Signal();
   for (;;) {
     const Stop stop = WaitFor(kRounds);
+    if (stop == Stop::kCall) continue;  // It rings again.
     if (stop != Stop::kNotification) return stop;
     // Made again after a stop of the host's; the signal is still to come.
     if (!SameCall(call)) return Broken("a call instead of a signal");
@@ -313,6 +361,7 @@ Registers HostThread::ReadRegisters() const {
   r.ss = g[kSelectors] >> 48;
   r.fs_base = slot->fs_base;
   r.gs_base = slot->gs_base;
+  if (r.gs_base == slot_address_) r.gs_base = 0;
   return r;
 }
 
@@ -331,7 +380,7 @@ void HostThread::WriteRegisters(const Registers& r) {
   Put<uint64_t>(context_ + kUcStack + 16, kStackSize);
   Put<uint64_t>(context_ + kUcSignalMask, kGuestSignalMask);
   slot_->fs_base = r.fs_base;
-  slot_->gs_base = r.gs_base;
+  slot_->gs_base = r.gs_base == 0 ? slot_address_ : r.gs_base;
 }
 
 char* HostThread::FpArea() const {
@@ -360,7 +409,7 @@ void HostThread::Resume() {
   const uint32_t old = __atomic_exchange_n(&slot_->state, kGuest, __ATOMIC_SEQ_CST);
   if (environment_.notify) {
     // If it has been withdrawn the thread rings again, and is answered then.
-    Send(doorbell_id_, 0);
+    if (doorbell_id_ != 0) Send(std::exchange(doorbell_id_, 0), 0);
   } else if ((old & kSleeping) != 0) {
     Futex(&slot_->state, FUTEX_WAKE, 1, 0);
   }

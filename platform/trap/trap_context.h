@@ -56,6 +56,7 @@ class TrapContext final : public Context {
   // One stop of the thread. False if that is nothing the sentry wants to know.
   bool HandleStop(HostThread::Stop stop, Registers& regs, Event& event);
   bool HandleTrap(Registers& regs, Event& event);
+  bool LeaveTrampoline(Registers& regs);
   void DescribeSignal(const Registers& regs, Event& event);
   void SetKilled(Event& event);
   void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
@@ -73,6 +74,7 @@ class TrapContext final : public Context {
   bool entered_ = false;    // The thread is new here: its registers mean nothing.
   bool full_ = true;        // The caller has had all registers of the last event.
   Registers shown_{};       // What the caller has been told, if not full.
+  bool in_call_ = false;    // It was a call of a patched site.
   bool vsyscall_ = false;   // The notification is of a call of the vsyscall page.
   std::vector<char> pending_fp_;  // For the next host thread; empty: the initial state.
 

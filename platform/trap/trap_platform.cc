@@ -21,10 +21,12 @@ constexpr uint64_t kPkru = uint64_t{1} << 9;
 
 class TrapPlatform final : public Platform {
  public:
-  TrapPlatform(const Config& config, const ThreadEnvironment& environment, stub::Zygote zygote)
-      : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)),
+  TrapPlatform(const Config& config, const ThreadEnvironment& environment,
+               const Trampoline& trampoline, stub::Zygote zygote)
+      : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)), patches_(trampoline),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.environment = environment;
+    shared_.environment.patches = &patches_;
     shared_.proc = proc_.get();
   }
 
@@ -45,12 +47,16 @@ class TrapPlatform final : public Platform {
  private:
   const AddrRange vdso_;
   const std::unique_ptr<stub::ProcView> proc_;
+  PatchCache patches_;
   Shared shared_;
   stub::StubPool pool_;
 };
 
 // Of every stub: the page of the thread that it starts with.
-void PrepareSlots(const stub::Slots& slots) { InitThreadPage(slots, 0); }
+void PrepareSlots(const stub::Slots& slots) {
+  InitSlot(static_cast<Slot*>(slots.thread_slot(0)), 0);
+  InitThreadPage(slots, 0);
+}
 
 }  // namespace
 
@@ -78,11 +84,12 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   stub::Zygote zygote = TRY(stub::StartZygote(blob, zygote_config));
   ThreadEnvironment environment;
   environment.notify = config.notify;
-  environment.started = threads.started;
-  environment.doorbell = threads.doorbell;
+  environment.doorbells = threads.doorbells;
   environment.exit_thread = blob.exit_thread;
   return std::unique_ptr<Platform>(
-      std::make_unique<TrapPlatform>(config, environment, std::move(zygote)));
+      std::make_unique<TrapPlatform>(config, environment,
+                                     config.patch ? threads.trampoline : Trampoline{},
+                                     std::move(zygote)));
 }
 
 }  // namespace caisson::platform::trap
