@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cstring>
@@ -38,6 +39,7 @@ namespace {
 // that a machine or sandbox that was suspended does not count.
 constexpr int kRoundMs = 100;
 constexpr int kRounds = 300;
+constexpr int kPinnedMs = 10;
 
 // struct ucontext and struct sigcontext_64 (Linux arch/x86/include/uapi/asm/sigcontext.h).
 constexpr size_t kUcStack = 16, kUcRegisters = 40, kUcFpState = kUcRegisters + 23 * 8,
@@ -168,7 +170,14 @@ HostThread::Stop HostThread::WaitFor(int rounds) {
 // `rounds` 0: without limit.
 HostThread::Stop HostThread::WaitForNotification(int rounds) {
   const bool limited = rounds != 0;
+  Stop seen;
+  if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
   for (;;) {
+    if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) {
+      // Pinned threads that wait for long are let go.
+      pollfd p{listener_.get(), POLLIN, 0};
+      if (Poll(&p, kPinnedMs) == 0) return Stop::kSlow;
+    }
     if (limited) {
       pollfd p{listener_.get(), POLLIN, 0};
       if (Poll(&p, kRoundMs) <= 0) {
@@ -187,15 +196,16 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
       continue;
     }
     if (static_cast<pid_t>(n.pid) != tid_) return Broken("a notification of another thread");
+    said_slow_ = false;
     if (n.data.nr == static_cast<int>(kDoorbell) && n.data.arch == AUDIT_ARCH_X86_64 &&
         IsDoorbell(n.data.instruction_pointer)) {
       const uint32_t state = LoadAcquire(&slot_->state);
       doorbell_id_ = n.id;
+      sleeping_ = false;
       switch (state & kTurnMask) {
         case kTrap:
-          return TakeTrap();
         case kCall:
-          return TakeCall();
+          return TakeState(state);
         case kGuest:  // It slept, or rings again after an answer that was cut short.
           Send(std::exchange(doorbell_id_, 0), 0);
           continue;
@@ -215,30 +225,86 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
 HostThread::Stop HostThread::WaitForState(int rounds) {
   const bool limited = rounds != 0;
   constexpr int kIdleMs = 250;  // For the end of a stub, which nobody tells.
+  Stop seen;
+  if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
   for (;;) {
     uint32_t state = LoadAcquire(&slot_->state);
-    switch (state & kTurnMask) {
-      case kTrap:
-        return TakeTrap();
-      case kCall:
-        return TakeCall();
-      case kGuest:
-        break;
-      default:
-        return Broken("impossible state");
-    }
+    if ((state & kTurnMask) != kGuest) return TakeState(state);
     if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest | kParked, false,
                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
       continue;
-    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, limited ? kRoundMs : kIdleMs) == 0 ||
-        errno != ETIMEDOUT)
+    parked_ = true;
+    const int wait_ms = limited ? kRoundMs : spin_ != 0 ? kPinnedMs : kIdleMs;
+    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, wait_ms) == 0 || errno != ETIMEDOUT)
       continue;
+    if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) return Stop::kSlow;
     if (syscall(SYS_tgkill, stub_.pid(), tid_, 0) != 0) {
       stub_.Kill();
       return Dead();
     }
     if (limited && --rounds == 0) return Broken("does not react to a signal");
   }
+}
+
+HostThread::Stop HostThread::TakeState(uint32_t state) {
+  parked_ = false;
+  said_slow_ = false;
+  switch (state & kTurnMask) {
+    case kTrap: return TakeTrap();
+    case kCall: return TakeCall();
+    default: return Broken("impossible state");
+  }
+}
+
+void HostThread::SetSpin(uint32_t cycles, uint64_t lost) {
+  spin_ = cycles;
+  lost_ = lost;
+  spin_result_ = Spin::kQuick;
+  page_->spin_cycles = cycles;
+}
+
+// Waits awake, for a limited time, whatever the guest does. False if the thread goes on to run, or
+// will be heard of by a notification only.
+bool HostThread::SpinForState(Stop* stop) {
+  if (sleeping_) return false;
+  uint32_t state = LoadAcquire(&slot_->state);
+  if (parked_) {
+    parked_ = false;
+    state = kGuest | kParked;
+    // Else it has seen the flag: it rings.
+    if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST) &&
+        environment_.notify)
+      return false;
+  }
+  const uint64_t start = __rdtsc();
+  for (uint64_t last = start, now;; last = now) {
+    state = LoadAcquire(&slot_->state);
+    if ((state & kTurnMask) != kGuest) {
+      doorbell_id_ = 0;
+      *stop = TakeState(state);
+      return true;
+    }
+    now = __rdtsc();
+    if (now - last > lost_) {
+      spin_result_ = Spin::kLostCpu;
+      break;
+    }
+    if (now - start > spin_) {
+      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
+      break;
+    }
+  }
+  uint32_t expected = kGuest;
+  if (__atomic_compare_exchange_n(&slot_->state, &expected, kGuest | kParked, false,
+                                  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    parked_ = true;
+    return false;
+  }
+  if ((expected & kTurnMask) == kGuest) return false;
+  doorbell_id_ = 0;
+  *stop = TakeState(expected);
+  return true;
 }
 
 // The part of the slot's stack at `address` in the stub; null if it is not wholly in it.
@@ -409,7 +475,13 @@ void HostThread::Resume() {
   const uint32_t old = __atomic_exchange_n(&slot_->state, kGuest, __ATOMIC_SEQ_CST);
   if (environment_.notify) {
     // If it has been withdrawn the thread rings again, and is answered then.
-    if (doorbell_id_ != 0) Send(std::exchange(doorbell_id_, 0), 0);
+    if (doorbell_id_ != 0) {
+      Send(std::exchange(doorbell_id_, 0), 0);
+    } else if ((old & kSleeping) != 0) {
+      // It did not get our answer in time: its doorbell is answered by the next wait.
+      sleeping_ = true;
+      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
+    }
   } else if ((old & kSleeping) != 0) {
     Futex(&slot_->state, FUTEX_WAKE, 1, 0);
   }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -46,6 +47,7 @@ class HostThread {
     kNotification,  // A call; notification() has it.
     kCall,          // A call of a patched site; call_registers() has the registers.
     kTrap,          // A signal; registers and FP state are in the frame.
+    kSlow,          // It runs on; said once for each wait that was to be short (SetSpin()).
     kDead,          // The thread is gone, and with it the stub; or it did not stop in time.
   };
   struct Notification {
@@ -78,6 +80,13 @@ class HostThread {
 
   // Waits until the running thread stops, as long as it takes.
   Stop Wait() { return WaitFor(0); }
+  // From now on both sides wait awake for `cycles` of the time stamp counter before they sleep; 0:
+  // not at all. A wait in which `lost` cycles pass unseen has lost its CPU.
+  void SetSpin(uint32_t cycles, uint64_t lost);
+  // How waits were since the last time it was asked: the worst.
+  enum class Spin : uint8_t { kQuick, kSlow, kLostCpu };
+  Spin TakeSpinResult() { return std::exchange(spin_result_, Spin::kQuick); }
+
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then
   // Wait() says what the thread does now.
   bool Answer(uint64_t rax);
@@ -115,6 +124,8 @@ class HostThread {
   Stop TakeTrap();
   Stop TakeCall();
   bool IsDoorbell(uint64_t ip) const;
+  bool SpinForState(Stop* stop);
+  Stop TakeState(uint32_t state);
   Stop Broken(const char* why);
   Stop Dead();
   char* InStack(uint64_t address, size_t size) const;
@@ -135,6 +146,13 @@ class HostThread {
   uint64_t doorbell_id_ = 0;  // The notification that a trap or call waits in; 0: none that we know.
   CallRegisters call_{};      // Our copy.
   uint32_t interrupted_state_ = 0;
+  // Spinning.
+  uint32_t spin_ = 0;
+  uint64_t lost_ = 0;
+  Spin spin_result_ = Spin::kQuick;
+  bool parked_ = false;    // We have set kParked, and nobody has rung.
+  bool sleeping_ = false;  // The thread sleeps in a notification that we have not received.
+  bool said_slow_ = false;
   SignalInfo info_;
   char* context_ = nullptr;  // Of the trap: the ucontext, in slot_memory_.
   char fp_trailer_[48] = {}; // What the kernel wrote into the first frame's FP area about its size.

@@ -64,7 +64,7 @@ void Merge(Registers& regs, const Registers& shown, const Registers& frame,
 
 }  // namespace
 
-TrapContext::TrapContext(const Shared& shared) : shared_(shared) {}
+TrapContext::TrapContext(const Shared& shared) : shared_(shared), spinner_(shared.spin_group) {}
 
 TrapContext::~TrapContext() {
   Detach();
@@ -116,7 +116,9 @@ Result<void> TrapContext::Enter(TrapAddressSpace& space) {
 
 // The thread is stopped or gone. The stub, and its other threads, live on.
 void TrapContext::Leave() {
+  FlushCounts();
   if (thread_ != nullptr) {
+    spinner_.Leave();
     ForgetHostThread();
     // A dead one's listener closes here.
     if (thread_->at() == Stop::kDead) {
@@ -157,6 +159,7 @@ void TrapContext::StopRunning() {
 }
 
 void TrapContext::SetKilled(Event& event) {
+  spinner_.Leave();
   ForgetHostThread();
   thread_.reset();
   killed_ = true;
@@ -195,13 +198,43 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
   }
   running_.store(true);
   if (interrupt_.load()) SignalThread();
-  while (!HandleStop(thread_->Wait(), regs, event)) {
+  spinner_.OnRun();
+  Stop stop;
+  for (;;) {
+    stop = thread_->Wait();
+    if (stop == Stop::kSlow) {
+      spinner_.Leave();
+      continue;
+    }
+    if (HandleStop(stop, regs, event)) break;
   }
   StopRunning();
+  const uint64_t now = stub::CpuClock::Now();
   started_at_.store(0, std::memory_order_relaxed);
-  ticks_.store(ticks_.load(std::memory_order_relaxed) + stub::CpuClock::Now() - start,
-               std::memory_order_relaxed);
+  ticks_.store(ticks_.load(std::memory_order_relaxed) + now - start, std::memory_order_relaxed);
+  if (thread_ != nullptr) {
+    Count(stop);
+    spinner_.OnStop(*thread_, stop == Stop::kCall ||
+                    (stop == Stop::kTrap && event.kind == Event::Kind::kSyscall &&
+                     !shared_.environment.notify), start, now);
+  } else {
+    spinner_.OnGone();
+  }
   return event;
+}
+
+void TrapContext::Count(Stop stop) {
+  constexpr uint64_t kOften = 4096;
+  const uint64_t n = stop == Stop::kNotification ? ++counts_.notifications
+                     : stop == Stop::kCall       ? ++counts_.patched
+                                                 : ++counts_.traps;
+  if (n == kOften) FlushCounts();
+}
+
+void TrapContext::FlushCounts() {
+  shared_.notifications.fetch_add(std::exchange(counts_.notifications, 0), std::memory_order_relaxed);
+  shared_.traps.fetch_add(std::exchange(counts_.traps, 0), std::memory_order_relaxed);
+  shared_.patched.fetch_add(std::exchange(counts_.patched, 0), std::memory_order_relaxed);
 }
 
 bool TrapContext::Run(Registers& regs) {
@@ -261,6 +294,8 @@ void TrapContext::FullRegisters(Registers& regs) {
 
 bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
   switch (stop) {
+    case Stop::kSlow:
+      return false;
     case Stop::kDead:
       SetKilled(event);
       return true;

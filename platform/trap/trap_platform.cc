@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "platform/stub/blob.h"
@@ -43,6 +44,11 @@ class TrapPlatform final : public Platform {
   uint64_t fp_features() const override { return stub::HostXstate().features; }
   uint64_t min_signal_stack() const override { return stub::MinSignalStack(); }
   AddrRange vdso_range() const override { return vdso_; }
+  std::vector<Counter> Counters() const override {
+    return {{"notifications", shared_.notifications.load(std::memory_order_relaxed)},
+            {"traps", shared_.traps.load(std::memory_order_relaxed)},
+            {"patched", shared_.patched.load(std::memory_order_relaxed)}};
+  }
 
  private:
   const AddrRange vdso_;
