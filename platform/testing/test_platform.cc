@@ -23,9 +23,8 @@ Result<std::unique_ptr<Platform>> OpenTestPlatform(bool proc_view) {
   }
   trap::Config config;
   config.proc_view = proc_view;
-  config.notify = name == "trap" || name == "trap-patched";
-  config.patch = name == "trap-patched" || name == "trap-notify-off-patched";
-  CHECK(name.compare(0, 4, "trap") == 0);
+  config.notify = name == "trap";
+  CHECK(config.notify || name == "trap-notify-off");
   return trap::Open(config);
 }
 
@@ -34,7 +33,7 @@ std::string TestBlobCode() {
   const uint64_t features = stub::HostXstate().features & ~kPkru;
   stub::ThreadCode threads;
   if (TestPlatformName() != "ptrace")
-    threads = trap::GenerateThreadBlob(TestPlatformName().find("notify-off") == std::string::npos, features).code;
+    threads = trap::GenerateThreadBlob(TestPlatformName() == "trap", features).code;
   return stub::GenerateBlob(features, threads).code;
 }
 

@@ -2,9 +2,9 @@
 
 #include <linux/seccomp.h>
 #include <signal.h>
-#include <sys/auxv.h>
 
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "platform/stub/blob.h"
@@ -24,10 +24,10 @@ class TrapPlatform final : public Platform {
  public:
   TrapPlatform(const Config& config, const ThreadEnvironment& environment,
                const Trampoline& trampoline, stub::Zygote zygote)
-      : vdso_(zygote.vdso), patches_(trampoline), proc_(stub::ProcView::StartIf(config.proc_view)),
+      : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)), patches_(trampoline),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.environment = environment;
-    if (patches_.enabled()) shared_.environment.patches = &patches_;
+    shared_.environment.patches = &patches_;
     shared_.proc = proc_.get();
   }
 
@@ -44,17 +44,25 @@ class TrapPlatform final : public Platform {
   uint64_t fp_features() const override { return stub::HostXstate().features; }
   uint64_t min_signal_stack() const override { return stub::MinSignalStack(); }
   AddrRange vdso_range() const override { return vdso_; }
+  std::vector<Counter> Counters() const override {
+    return {{"notifications", shared_.notifications.load(std::memory_order_relaxed)},
+            {"traps", shared_.traps.load(std::memory_order_relaxed)},
+            {"patched", shared_.patched.load(std::memory_order_relaxed)}};
+  }
 
  private:
   const AddrRange vdso_;
-  PatchCache patches_;
   const std::unique_ptr<stub::ProcView> proc_;
+  PatchCache patches_;
   Shared shared_;
   stub::StubPool pool_;
 };
 
 // Of every stub: the page of the thread that it starts with.
-void PrepareSlots(const stub::Slots& slots) { InitThreadPage(slots, 0); }
+void PrepareSlots(const stub::Slots& slots) {
+  InitSlot(static_cast<Slot*>(slots.thread_slot(0)), 0);
+  InitThreadPage(slots, 0);
+}
 
 }  // namespace
 
@@ -82,15 +90,12 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   stub::Zygote zygote = TRY(stub::StartZygote(blob, zygote_config));
   ThreadEnvironment environment;
   environment.notify = config.notify;
-  environment.started = threads.started;
-  environment.doorbell = threads.doorbell;
+  environment.doorbells = threads.doorbells;
   environment.exit_thread = blob.exit_thread;
-  // The trampoline reads the gs base.
-  constexpr unsigned long kFsgsbase = 2;  // HWCAP2_FSGSBASE.
-  const bool patch = config.patch && (getauxval(AT_HWCAP2) & kFsgsbase) != 0;
-  const Trampoline trampoline = patch ? threads.trampoline : Trampoline();
   return std::unique_ptr<Platform>(
-      std::make_unique<TrapPlatform>(config, environment, trampoline, std::move(zygote)));
+      std::make_unique<TrapPlatform>(config, environment,
+                                     config.patch ? threads.trampoline : Trampoline{},
+                                     std::move(zygote)));
 }
 
 }  // namespace caisson::platform::trap

@@ -22,14 +22,13 @@ PlatformOr OpenPtrace() {
   return HostErrnoStatus(static_cast<int>(opened.error()), "opening the ptrace platform");
 }
 
-PlatformOr OpenTrap(const HostFacts& facts, bool notify, bool patch) {
+PlatformOr OpenTrap(const HostFacts& facts, bool notify) {
   ASSIGN_OR_RETURN(platform::trap::Features features,
                    platform::trap::Probe(facts.seccomp_filters != 0));
   if (notify && !features.notify)
     LOG_INFO("system calls by signals, not notifications: ", features.why_not.message());
   platform::trap::Config config;
   config.notify = notify && features.notify;
-  config.patch = patch;
   Result<std::unique_ptr<platform::Platform>> opened = platform::trap::Open(config);
   if (opened.ok()) return std::move(opened).value();
   return HostErrnoStatus(static_cast<int>(opened.error()), "opening the trap platform");
@@ -40,13 +39,10 @@ PlatformOr OpenTrap(const HostFacts& facts, bool notify, bool patch) {
 PlatformOr OpenPlatform(const protocol::SandboxConfig& config, const HostFacts& facts) {
   const std::string& name = config.platform();
   if (name == "ptrace") return OpenPtrace();
-  // The variants are for tests.
-  if (name == "trap" || name == "trap-notify-off") return OpenTrap(facts, name == "trap", false);
-  if (name == "trap-patched" || name == "trap-notify-off-patched")
-    return OpenTrap(facts, name == "trap-patched", true);
+  if (name == "trap" || name == "trap-notify-off") return OpenTrap(facts, name == "trap");
   if (!name.empty() && name != "auto")
     return absl::UnimplementedError(absl::StrCat("platform \"", name, "\" is not built in"));
-  PlatformOr trap = OpenTrap(facts, true, /*patch=*/false);
+  PlatformOr trap = OpenTrap(facts, true);
   if (trap.ok()) {
     LOG_DEBUG("platform trap: nothing speaks against it");
     return trap;
