@@ -58,6 +58,7 @@ constexpr FilterRule kRules[] = {
     {SYS_fcntl, {Equals(1, F_DUPFD_CLOEXEC)}, "program files that are patched"},
     {SYS_fcntl, {Equals(1, F_GETFL)}, "access mode of inherited stdio"},
     {SYS_fcntl, {Equals(1, F_SETFL)}, "O_NONBLOCK of our own descriptors"},
+    {SYS_fcntl, {Equals(1, F_DUPFD_CLOEXEC)}, "program files whose call sites are patched"},
     {SYS_fcntl, {Equals(1, F_ADD_SEALS)}, "memfds"},
     {SYS_fcntl, {Equals(1, F_GET_SEALS)}, "memfds we were sent"},
     {SYS_ioctl, {Equals(1, FIONREAD)}, "bytes waiting in stdio"},
