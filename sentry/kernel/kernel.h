@@ -146,6 +146,10 @@ class Kernel {
   // Runs once when the group ends (any thread; at once if it has): the control server's wait.
   void OnExit(ThreadGroup& group, std::function<void(int32_t wait_status)> callback);
 
+  // membarrier(2): when it returns, every other thread of the caller's address space (or of the
+  // sandbox) has been through a full barrier.
+  void MemoryBarrier(Task& self, bool everyone);
+
   // Freezes all tasks at their next entry into the run loop, and lets them go again (pause).
   void Pause();
   void Resume();

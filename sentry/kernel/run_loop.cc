@@ -80,6 +80,7 @@ void Task::Run() {
       continue;
     }
     platform::Event event = context_->Switch(mm_->address_space(), regs_);
+    switches_.fetch_add(1, std::memory_order_seq_cst);
     phase_.store(Phase::kKernel, std::memory_order_seq_cst);
     switch (event.kind) {
       case platform::Event::Kind::kSyscall:

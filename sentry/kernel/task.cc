@@ -12,7 +12,8 @@ namespace caisson::kernel {
 NamespaceSet::NamespaceSet() = default;
 NamespaceSet::NamespaceSet(const NamespaceSet& o)
     : RefCounted<NamespaceSet>(), mount(o.mount), uts(o.uts), ipc(o.ipc), net(o.net),
-      pid_for_children(o.pid_for_children) {}
+      pid_for_children(o.pid_for_children), cgroup(o.cgroup), time(o.time),
+      time_for_children(o.time_for_children), mount_owner(o.mount_owner), net_owner(o.net_owner) {}
 NamespaceSet::~NamespaceSet() = default;
 
 static uint64_t NextUniqueId() {
@@ -149,6 +150,8 @@ CpuTimes Task::FreezeCpuTimes() {
   final_times_ = times;
   return times;
 }
+
+void Task::DropSemUndo() { sem_undo_.reset(); }
 
 ipc::SemUndoList& Task::sem_undo() {
   if (!sem_undo_) sem_undo_ = MakeRef<ipc::SemUndoList>();

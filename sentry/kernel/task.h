@@ -69,6 +69,10 @@ struct NamespaceSet : public RefCounted<NamespaceSet> {
   RefPtr<ipc::IpcNamespace> ipc;
   RefPtr<netstack::NetNamespace> net;
   RefPtr<PidNamespace> pid_for_children;
+  RefPtr<CgroupNamespace> cgroup;
+  RefPtr<TimeNamespace> time, time_for_children;
+  // Who owns the two that do not know it.
+  RefPtr<auth::UserNamespace> mount_owner, net_owner;
 };
 
 // What clone(2) and clone3(2) ask for.
@@ -149,6 +153,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void MarkRegistersReplaced() { registers_replaced_ = true; }
   // What the end of this process undoes of its semop(2) calls; made when first asked for.
   ipc::SemUndoList& sem_undo();
+  void DropSemUndo();  // Undoes them now: it leaves the IPC namespace.
   // For restart_syscall(2): what an interrupted call left (sleep, poll, futex).
   std::function<SyscallResult(Task&)>& restart_block() { return restart_block_; }
 
@@ -359,6 +364,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   enum class Phase : uint8_t { kKernel, kGuest, kBlocked, kStopped, kDead };
   std::atomic<Phase> phase_{Phase::kKernel};  // Sequentially consistent against interrupt_.
   std::atomic<int> current_syscall_{-1};
+  std::atomic<uint64_t> switches_{0};  // Ends of Switch(). Sequentially consistent with phase_.
 
   mutable Mutex seccomp_mu_;
   RefPtr<SeccompFilter> seccomp_ ABSL_GUARDED_BY(seccomp_mu_);
