@@ -23,6 +23,7 @@ class Workspace:
 
     def __init__(self, build, debian):
         self.directory = tempfile.mkdtemp(prefix="caisson-bench-")
+        self.cgroups = []
         os.chmod(self.directory, 0o755)
         self.tools = self.path("opt-bench")
         self.small = self.path("root")
@@ -55,6 +56,11 @@ class Workspace:
         return path
 
     def close(self):
+        for folder in self.cgroups:
+            try:
+                os.rmdir(folder)
+            except OSError as error:
+                print(f"{folder}: {error}", file=sys.stderr)
         subprocess.run(["rm", "-rf", "--one-file-system", self.directory], check=False)
 
 
@@ -85,6 +91,16 @@ class Native:
 
     def __init__(self, space):
         self.space = space
+        # Cgroups of its own, as containers have: shares of the CPU and accounting of memory cost all the same.
+        for line in open("/proc/self/cgroup"):
+            _, controllers, path = line.strip().split(":", 2)
+            for name in {"cpu", "memory"} & set(controllers.split(",")):
+                folder = f"/sys/fs/cgroup/{name}{path.rstrip('/')}/bench-native-{os.getpid()}"
+                try:
+                    os.mkdir(folder)
+                    space.cgroups.append(folder)
+                except OSError:
+                    pass
 
     def execute(self, args, debian=False, timeout=120, environment=()):
         root = self.space.debian if debian else self.space.small
@@ -93,7 +109,8 @@ class Native:
             mounts.append(f"mount --bind {self.space.tools} opt/bench")
         else:
             mounts.append(f"mount --bind {self.space.work} work")
-        script = f"cd {root} && {' && '.join(mounts)} && exec chroot . \"$@\""
+        join = "".join(f"echo 0 >{folder}/cgroup.procs && " for folder in self.space.cgroups)
+        script = f"{join}cd {root} && {' && '.join(mounts)} && exec chroot . \"$@\""
         return checked(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *args], timeout,
                        {**ENVIRONMENT, **dict(environment)})
 
