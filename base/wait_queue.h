@@ -51,7 +51,7 @@ class WaitEntry {
   EventMask mask_ = 0;
 };
 
-// Thread-safe. Notify() costs one load when nobody waits.
+// Thread-safe. Notify() costs one locked instruction when nobody waits.
 class WaitQueue {
  public:
   WaitQueue() = default;

@@ -1,243 +1,187 @@
 #!/usr/bin/env python3
-"""Compares natively run guest programs with the same in Caisson and, where installed, in another runtime.
+"""Compares programs run natively with the same in Caisson and in every other runtime that is installed.
 
-All runtimes take turns within each round; the table shows medians over the rounds. Machines differ and
-drift, so ratios within one table count, not its nanoseconds.
+All runtimes take turns within each round; the tables have medians over the rounds. Machines differ and
+drift, so the ratios within one table count, not its nanoseconds. Writes results.json, results.md and
+index.html.
 
-    benchmarks/run.py [--rounds 9] [--only NAME...] [--peer PROGRAM] [--json FILE]
+    benchmarks/run.py [--quick] [--rounds N] [--only ROW|GROUP...] [--on RUNTIME...] [--output DIR]
 """
 
 import argparse
 import json
 import os
+import platform
 import re
-import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(ROOT, "test/integration"))
-import lib  # noqa: E402
+import report
+import root
+import rows
+import runtimes
 
-THEMES = ("getpid read_zero pread_4k open_close stat mmap_munmap signal_self page_fault pipe_pingpong "
-          "fork_wait fork_exec_wait").split()
-
-
-class Native:
-    name = "native"
-
-    def __init__(self, guest):
-        self.guest = guest
-
-    def theme(self, name):
-        return float(subprocess.check_output([self.guest, name], timeout=120))
+ROOT = runtimes.ROOT
 
 
-class Runtime:
-    """Runs the guest from a bundle whose root holds nothing but it."""
+def machine():
+    with open("/proc/cpuinfo") as file:
+        model = re.search(r"^model name\s*:\s*(.*)$", file.read(), re.M)
+    with open("/proc/meminfo") as file:
+        memory = int(re.search(r"^MemTotal:\s+(\d+)", file.read(), re.M)[1])
+    return (f"{os.cpu_count()} CPUs ({model[1] if model else platform.machine()}), {memory / 2**20:.0f} GiB, "
+            f"Linux {os.uname().release.split('-')[0]}")
 
-    def __init__(self, name, command, guest):
-        self.name, self.command = name, command
-        self.directory = tempfile.mkdtemp(prefix="caisson-bench-")
-        self.bundle = os.path.join(self.directory, "bundle")
-        root = os.path.join(self.bundle, "rootfs")
-        for folder in ("bin", "proc", "dev", "sys", "tmp"):
-            os.makedirs(os.path.join(root, folder))
-        shutil.copy(guest, os.path.join(root, "bin/guest"))
-        shutil.copy(shutil.which("busybox"), os.path.join(root, "bin/sleep"))
-        self.serial = 0
 
-    def arguments(self, *args):
-        self.serial += 1
-        config = lib.spec(args=list(args))
-        with open(os.path.join(self.bundle, "config.json"), "w") as file:
-            json.dump(config, file)
-        self.id = f"bench-{os.getpid()}-{self.serial}"
-        return [*self.command, "--root", os.path.join(self.directory, "state"), "run", "--bundle", self.bundle, self.id]
+def versions(subjects):
+    result = {}
+    for subject in subjects:
+        if isinstance(subject, runtimes.Runtime):
+            output = subprocess.run([*subject.command, "--version"], stdout=subprocess.PIPE).stdout.decode()
+            result[subject.name] = (output.split("\n")[0] + " " + " ".join(word for word in subject.command if word.startswith("--") and subject.name != "crun")).strip()
+    return result
 
-    def call(self, *args):
-        subprocess.run([*self.command, "--root", os.path.join(self.directory, "state"), *args],
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
 
-    def theme(self, name):
-        result = subprocess.run(self.arguments("/bin/guest", name), stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
-        if result.returncode != 0:
-            raise RuntimeError(f"{self.name} {name}: status {result.returncode}: {result.stderr.decode()[-300:]}")
-        return float(result.stdout)
+class Recorder:
+    def __init__(self):
+        self.values, self.failures = {}, {}
 
-    def run_true(self):
-        """Milliseconds of `run` of a static true, from exec to exit."""
-        arguments = self.arguments("/bin/guest", "true")
-        started = time.monotonic()
-        subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60, check=True)
-        return (time.monotonic() - started) * 1e3
+    def note(self, row, subject, value):
+        self.values.setdefault(row, {}).setdefault(subject.name, []).append(value)
 
-    def idle(self, seconds):
-        """(PSS in MiB, context switches a second) of all processes of an idle sandbox, the command line included."""
-        before = set(all_pids())
-        process = subprocess.Popen(self.arguments("/bin/sleep", "1000"), stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def fail(self, row, subject, error):
+        print(f"  {subject.name}: {row}: {error}", file=sys.stderr, flush=True)
+        self.failures.setdefault(row, {})[subject.name] = str(error)
+
+
+def measure_group(recorder, subject, names, minimum):
+    """One process that measures all of `names`, or if that fails one for each."""
+    todo = [names]
+    while todo:
+        batch = todo.pop(0)
+        pattern = "^(" + "|".join(batch) + ")/real_time$"
         try:
-            time.sleep(2)
-            pids = [pid for pid in descendants(process.pid, before)]
-            pss = sum(pss_of(pid) for pid in pids) / 1024
-            first = sum(switches_of(pid) for pid in pids)
-            time.sleep(seconds)
-            wakeups = (sum(switches_of(pid) for pid in pids) - first) / seconds
-            return pss, wakeups, len(pids)
-        finally:
-            self.call("kill", self.id, "KILL")
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            self.call("delete", "--force", self.id)
-
-    def close(self):
-        subprocess.run(["rm", "-rf", "--one-file-system", self.directory], check=False)
+            output = subject.execute(["/bin/guest", f"--benchmark_filter={pattern}", "--benchmark_format=json",
+                                      f"--benchmark_min_time={minimum}"], timeout=60 if len(batch) > 1 else 30)
+            for item in json.loads(output)["benchmarks"]:
+                recorder.note(item["name"].rsplit("/", 1)[0], subject, item["real_time"])
+        except (runtimes.Failed, ValueError) as error:
+            if len(batch) == 1:
+                recorder.fail(batch[0], subject, error)
+            else:
+                todo = [[name] for name in batch] + todo
 
 
-def all_pids():
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def parent_of(pid):
+def measure_app(recorder, subject, name, quick):
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rsplit(")", 1)[1].split()[1])
-    except OSError:
-        return 0
+        output = subject.execute(["/bin/bash", "/opt/bench/apps.sh", name], debian=True,
+                                 environment={"REDIS_REQUESTS": "2000" if quick else "20000"}.items(),
+                                 timeout=60)
+        for line in output.split():
+            recorder.note(name, subject, float(line))
+        if not output.split():
+            raise runtimes.Failed("no output")
+    except (runtimes.Failed, ValueError) as error:
+        recorder.fail(name, subject, error)
 
 
-def descendants(root, before):
-    """Children of `root` to any depth, and what else has come since `before` with a name of the runtime."""
-    parents = {pid: parent_of(pid) for pid in all_pids() if pid not in before or pid == root}
-    found = {root}
-    while True:
-        more = {pid for pid, parent in parents.items() if parent in found} - found
-        if not more:
-            break
-        found |= more
-    for pid in parents:
-        try:
-            with open(f"/proc/{pid}/comm") as file:
-                if pid not in found and file.read().startswith(("runsc", "exe")):
-                    found.add(pid)
-        except OSError:
-            pass
-    return sorted(found)
-
-
-def pss_of(pid):
+def measure_idle(recorder, subject, seconds, wanted):
     try:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            return int(re.search(r"^Pss:\s+(\d+)", file.read(), re.M)[1])
-    except (OSError, TypeError):
-        return 0
+        if wanted & {"idle_pss", "idle_wakeups", "idle_processes"}:
+            pss, switches, processes = subject.idle(1, seconds)
+            recorder.note("idle_pss", subject, pss)
+            recorder.note("idle_wakeups", subject, switches)
+            recorder.note("idle_processes", subject, processes)
+        if "idle_pss_20" in wanted:
+            recorder.note("idle_pss_20", subject, subject.idle(20, 1)[0])
+    except (runtimes.Failed, OSError, subprocess.SubprocessError) as error:
+        recorder.fail("idle_pss", subject, error)
 
 
-def switches_of(pid):
-    total = 0
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/status") as file:
-                total += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", file.read())))
-    except OSError:
-        pass
-    return total
-
-
-def shown(value):
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def ratio(value, other):
-    return "–" if value is None or not other else f"{value / other:.2f}×"
+def bare_loop(build):
+    """(ns of a call through the ptrace platform, ns of a bare SYSEMU loop), measured in turns in one process."""
+    program = os.path.join(build, "bin/platform_getpid_bench")
+    if not os.path.exists(program):
+        return None
+    output = subprocess.run([program, "getpid"], stdout=subprocess.PIPE, timeout=120).stdout.decode()
+    match = re.search(r"getpid: (\d+) ns, bare SYSEMU loop (\d+) ns", output)
+    return [float(match[1]), float(match[2])] if match else None
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default=os.path.join(ROOT, "build/release"))
-    parser.add_argument("--runtime", default=None, help="Caisson's runsc")
-    parser.add_argument("--peer", default="/usr/bin/runsc", help="another runtime with gVisor's options; '' for none")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", nargs="*", help="these themes; also: run, sysemu, idle")
-    parser.add_argument("--json", help="also write the medians there")
+    parser.add_argument("--runtime", help="Caisson's runsc")
+    parser.add_argument("--output", default=os.path.join(ROOT, "build/bench"))
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under five minutes")
+    parser.add_argument("--only", nargs="*", help="rows, or groups: " + " ".join([*rows.GROUPS, "apps", "start"]))
+    parser.add_argument("--on", nargs="*", help="runtimes, as 'native' 'caisson ptrace' 'gvisor ptrace' 'runc'")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("benchmarks/run.py: must be root")
-    guest = os.path.join(options.build, "bin/bench/bench_guest")
-    runtime = os.path.abspath(options.runtime or os.path.join(options.build, "bin/runsc"))
-    wanted = set(options.only or [*THEMES, "run", "sysemu", "idle"])
-
-    caisson = Runtime("Caisson", [runtime, "--platform=ptrace"], guest)
-    sandboxes = [caisson]
-    if options.peer and os.path.exists(options.peer) and not os.path.samefile(options.peer, runtime):
-        sandboxes.append(Runtime("peer", [options.peer, "--platform=ptrace", "--ignore-cgroups", "--network=none"],
-                                 guest))
-    subjects = [Native(guest), *sandboxes]
-    results = {}  # row -> subject -> [values]
-
-    def note(row, subject, value):
-        results.setdefault(row, {}).setdefault(subject, []).append(value)
-
+    count = options.rounds or (2 if options.quick else 7)
+    minimum = 0.02 if options.quick else 0.1
+    groups = {**rows.GROUPS, "apps": rows.APPS, "start": rows.START}
+    wanted = {row.key for name, group in groups.items() for row in group
+              if not options.only or row.key in options.only or name in options.only}
+    apps = [row.key for row in rows.APPS if row.key in wanted]
     try:
-        for number in range(options.rounds):
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-            for theme in THEMES:
-                if theme in wanted:
-                    for subject in subjects:
-                        note(theme, subject.name, subject.theme(theme))
-            if "run" in wanted:
-                for sandbox in sandboxes:
-                    for _ in range(3):
-                        note("run", sandbox.name, sandbox.run_true())
-        idle = {}
-        if "idle" in wanted:
-            for sandbox in sandboxes:
-                idle[sandbox.name] = sandbox.idle(5)
-    finally:
-        for sandbox in sandboxes:
-            sandbox.close()
+        os.setpriority(os.PRIO_PROCESS, 0, -10)  # What else the machine does disturbs less.
+    except OSError:
+        pass
 
-    medians = {row: {name: statistics.median(values) for name, values in columns.items()}
-               for row, columns in results.items()}
-    version = ""
-    if len(sandboxes) > 1:
-        version = subprocess.run([options.peer, "--version"], stdout=subprocess.PIPE).stdout.decode().split("\n")[0]
-    print(f"\nMedians of {options.rounds} rounds, {os.cpu_count()} CPUs, Linux {os.uname().release.split('-')[0]}"
-          + (f"; peer: {version}, --platform=ptrace" if version else ""))
-    print("\n| ns an operation | native | Caisson | peer | Caisson / native | Caisson / peer |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for theme in THEMES:
-        row = medians.get(theme)
-        if row:
-            native, ours, peer = (row.get(name) for name in ("native", "Caisson", "peer"))
-            print(f"| {theme} | {shown(native)} | {shown(ours)} | {shown(peer)} | {ratio(ours, native)} | "
-                  f"{ratio(ours, peer)} |")
-    if "run" in medians:
-        ours, peer = medians["run"].get("Caisson"), medians["run"].get("peer")
-        print(f"| `run` of a static true, ms | – | {shown(ours)} | {shown(peer)} | – | {ratio(ours, peer)} |")
-    if idle:
-        print("\n| Idle sandbox | Caisson | peer |\n| --- | ---: | ---: |")
-        for at, row in enumerate(("PSS, MiB", "context switches a second", "host processes")):
-            print(f"| {row} | " + " | ".join(shown(idle[name][at]) if name in idle else "–"
-                                             for name in ("Caisson", "peer")) + " |")
-    bench = os.path.join(options.build, "bin/ptrace_getpid_bench")
-    if "sysemu" in wanted and os.path.exists(bench):
-        output = subprocess.run([bench], stdout=subprocess.PIPE, timeout=600).stdout.decode()
-        line = next((line for line in output.split("\n") if line.startswith("getpid:")), "")
-        print(f"\nThe platform alone, beside PTRACE_SYSEMU + wait4 + GETREGSET + SETREGSET: {line}")
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"medians": medians, "idle": idle}, file, indent=1)
+    debian = None
+    if apps:
+        try:
+            debian = root.bench_root()
+        except RuntimeError as error:
+            print(f"no application rows: {error}", file=sys.stderr)
+            apps = []
+    space = runtimes.Workspace(options.build, debian)
+    recorder = Recorder()
+    started, load = time.time(), os.getloadavg()[1]
+    try:
+        subjects = runtimes.installed(space, os.path.abspath(options.runtime or f"{options.build}/bin/runsc"), options.on)
+        containers = [subject for subject in subjects if isinstance(subject, runtimes.Runtime)]
+        for number in range(count):
+            print(f"round {number + 1} of {count}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+            for group in rows.GROUPS.values():
+                for subject in subjects:
+                    names = [row.key for row in group if row.key in wanted
+                             and subject.name not in recorder.failures.get(row.key, {})]
+                    if names:
+                        measure_group(recorder, subject, names, minimum)
+            for name in apps if not options.quick or number == 0 else ():
+                for subject in subjects:
+                    if subject.name not in recorder.failures.get(name, {}):
+                        measure_app(recorder, subject, name, options.quick)
+            if "run" in wanted:
+                for _ in range(5):
+                    for subject in containers:
+                        recorder.note("run", subject, subject.run_true())
+        for subject in containers:
+            measure_idle(recorder, subject, 3 if options.quick else 20, wanted - ({"idle_pss_20"} if options.quick else set()))
+        result = {
+            "machine": machine(), "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "rounds": count,
+            "quick": options.quick, "seconds": round(time.time() - started), "load": [load, os.getloadavg()[1]],
+            "subjects": [subject.name for subject in subjects], "versions": versions(subjects),
+            "values": recorder.values, "failures": recorder.failures,
+            "bare_sysemu": bare_loop(options.build) if not options.only or "getpid" in wanted else None,
+        }
+    finally:
+        space.close()
+    os.makedirs(options.output, exist_ok=True)
+    with open(os.path.join(options.output, "results.json"), "w") as file:
+        json.dump(result, file, indent=1)
+    markdown = report.markdown(result)
+    with open(os.path.join(options.output, "results.md"), "w") as file:
+        file.write(markdown)
+    with open(os.path.join(options.output, "index.html"), "w") as file:
+        file.write(report.html(result))
+    print(markdown)
+    print(f"{options.output}/index.html", file=sys.stderr)
 
 
 if __name__ == "__main__":

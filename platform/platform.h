@@ -3,10 +3,12 @@
 #ifndef CAISSON_PLATFORM_PLATFORM_H_
 #define CAISSON_PLATFORM_PLATFORM_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -50,12 +52,19 @@ struct MapOp {
   uint64_t old_length = 0;  // kRemap.
 };
 
+// AddressSpace::PageStates().
+inline constexpr uint8_t kPageResident = 1;
+inline constexpr uint8_t kPageSwapped = 2;
+inline constexpr uint8_t kPageOfFile = 4;     // Of a file or shared memory; else private, written.
+inline constexpr uint8_t kPageExclusive = 8;  // Mapped here only.
+
 enum class Access : uint8_t { kRead, kWrite, kExecute };
 
 // Why Switch() returned.
 struct Event {
   enum class Kind : uint8_t {
-    kSyscall,      // Registers: rax holds the number (orig_rax too), rip is after the instruction.
+    kSyscall,      // Registers: rax holds the number (orig_rax too), rip is after the instruction;
+                   // those that are not arguments only after FullRegisters().
     kFault,        // A memory access that the host could not serve: SIGSEGV or SIGBUS.
     kException,    // SIGILL, SIGFPE, SIGTRAP, or a non-address SIGSEGV (general protection).
     kInterrupted,  // Interrupt() was called. May come spuriously.
@@ -109,18 +118,54 @@ class AddressSpace {
 
   // mincore(2): one byte a page, bit 0 set if resident.
   virtual Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) = 0;
-  // Resident memory in bytes, by kind; what /proc/PID/statm shows.
+  // What the page tables say of each page: kPage... bits (/proc/PID/pagemap). Residency() tells of
+  // the page cache. Errors: ENOSYS if the platform cannot see that.
+  virtual Result<void> PageStates(GuestAddr addr, absl::Span<uint8_t> out) {
+    static_cast<void>(addr);
+    static_cast<void>(out);
+    return Errno::kENOSYS;
+  }
+  // Resident memory in bytes, by kind, and page faults so far; what /proc/PID/statm shows.
   struct Usage {
     uint64_t resident = 0;
     uint64_t shared = 0;
     uint64_t peak = 0;
+    uint64_t minor_faults = 0;
+    uint64_t major_faults = 0;
   };
   virtual Usage GetUsage() = 0;
+  // Where the destructor leaves peak and faults, for accounting: who drops what may be the last
+  // reference takes this first and looks afterwards.
+  class FinalUsage {
+   public:
+    // True for one caller, once the address space is gone.
+    bool Claim(Usage* out) {
+      if (!known_.exchange(false, std::memory_order_acquire)) return false;
+      *out = usage_;
+      return true;
+    }
+
+   private:
+    friend class AddressSpace;
+    Usage usage_;  // Written before known_ is set.
+    std::atomic<bool> known_{false};
+  };
+  const std::shared_ptr<FinalUsage>& final_usage() const { return final_usage_; }
 
   // The host process, for `docker top` and pidfds; -1 if there is none.
   virtual int host_pid() const { return -1; }
   // What the host's ps shows for it: the guest's comm, cut to 15 bytes.
   virtual void SetName(absl::string_view name) { static_cast<void>(name); }
+
+ protected:
+  // Once, by the destructor of an implementation.
+  void SetFinalUsage(const Usage& usage) {
+    final_usage_->usage_ = usage;
+    final_usage_->known_.store(true, std::memory_order_release);
+  }
+
+ private:
+  const std::shared_ptr<FinalUsage> final_usage_ = std::make_shared<FinalUsage>();
 };
 
 // What guest code runs on: the platform's side of one task. Used by one thread (its task's) but
@@ -141,6 +186,11 @@ class Context {
   // an address space, and the first after another one, makes what is needed there.
   virtual Event Switch(AddressSpace& space, Registers& regs) = 0;
 
+  // Completes the registers of the last event. With kSyscall a platform may know only the number,
+  // the arguments, rip and rcx; the other fields of `regs` are then as they were before. Those that
+  // the caller has changed since the event are kept. Who only sets registers needs no call.
+  virtual void FullRegisters(Registers& regs) { static_cast<void>(regs); }
+
   // From any thread: makes a current or the next Switch() return kInterrupted soon.
   virtual void Interrupt() = 0;
 
@@ -158,6 +208,25 @@ class Context {
 
   // CPU time spent in guest code, ns. From any thread.
   virtual uint64_t GuestCpuTime() = 0;
+
+  // What a platform can move along with its hand-offs, so that small arguments and results cost no
+  // call of the host. By default nothing is.
+  //
+  // Guest memory that came with the last event, as the guest's thread read it when it stopped.
+  // Returns how many bytes it has from `from` on, and copies them; 0: ask the AddressSpace.
+  virtual size_t CopiedIn(GuestAddr from, absl::Span<char> to) {
+    static_cast<void>(from), static_cast<void>(to);
+    return 0;
+  }
+  // True: `from` will be stored at `to`, in the order of these calls, before guest code goes on.
+  // The caller knows that the guest may write there. Where the host cannot provide the page all the
+  // same, the call that the guest is in returns EFAULT.
+  virtual bool CopyOutLater(GuestAddr to, absl::Span<const char> from) {
+    static_cast<void>(to), static_cast<void>(from);
+    return false;
+  }
+  // Stores now what CopyOutLater() has taken.
+  virtual void FlushCopies(AddressSpace& space) { static_cast<void>(space); }
 };
 
 class Platform {
@@ -166,6 +235,10 @@ class Platform {
   virtual absl::string_view name() const = 0;
   // Where guest mappings may be: [mmap_min, TASK_SIZE of the guest).
   virtual AddrRange guest_range() const = 0;
+  // Called once when this process has confined itself, before guests run: from here on the
+  // platform may keep processes ready. Those it cloned earlier could miss a change of the root
+  // that happens meanwhile (the host walks a list of processes that a new one is not on yet).
+  virtual void OnConfined() {}
   virtual Result<std::unique_ptr<AddressSpace>> NewAddressSpace() = 0;
   virtual std::unique_ptr<Context> NewContext() = 0;
   // Where the host's vDSO image (an ELF header) is readable and executable in every address space,
@@ -175,6 +248,12 @@ class Platform {
   // Size of the XSAVE area, and the feature bits (XCR0) that it covers.
   virtual size_t fp_state_size() const = 0;
   virtual uint64_t fp_features() const = 0;
+  // How guest code came to the sentry, by kind, since the start: names are [a-z_]+.
+  struct Counter {
+    absl::string_view name;
+    uint64_t value;
+  };
+  virtual std::vector<Counter> Counters() const { return {}; }
   // AT_MINSIGSTKSZ of the guest, bytes.
   virtual uint64_t min_signal_stack() const = 0;
 };

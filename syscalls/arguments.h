@@ -117,7 +117,7 @@ struct Argument<PathPtr> {
   static PathPtr Decode(uint64_t v) { return {GuestAddr(v)}; }
   static void Format(Task& task, PathPtr p, std::string* out) {
     constexpr size_t kShown = 256;
-    Result<std::string> text = task.mm().CopyInString(p.address, kShown);
+    Result<std::string> text = task.memory().CopyInString(p.address, kShown);
     if (text.ok()) absl::StrAppend(out, "\"", absl::CHexEscape(*text), "\"");
     else absl::StrAppend(out, p.is_null() ? "NULL" : absl::StrCat("0x", absl::Hex(p.address.value)));
   }

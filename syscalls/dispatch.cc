@@ -103,9 +103,8 @@ SyscallResult Dispatcher::Dispatch(Task& task, int number) {
   if (__builtin_expect(task.seccomp_mode() != 0, 0)) {
     if (auto answer = ApplySeccomp(task, number)) return *answer;
   }
-  if (__builtin_expect(strace_.load(std::memory_order_relaxed), 0)) {
-    if (traced_[number].load(std::memory_order_relaxed)) return Traced(task, number, entry);
-  }
+  if (__builtin_expect(watched_.load(std::memory_order_relaxed) != 0, 0))
+    return Watched(task, number, entry);
   return entry.invoke(task);
 }
 
@@ -160,7 +159,31 @@ std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
   }
 }
 
-SyscallResult Dispatcher::Traced(Task& task, int number, const Entry& entry) {
+SyscallResult Dispatcher::Watched(Task& task, int number, const Entry& entry) {
+  const uint32_t watched = watched_.load(std::memory_order_acquire);
+  const bool traced =
+      (watched & kStrace) != 0 && traced_[number].load(std::memory_order_relaxed);
+  if ((watched & kTiming) == 0) return traced ? Traced(task, entry) : entry.invoke(task);
+  const int64_t start = time::MonotonicNow();
+  SyscallResult result = traced ? Traced(task, entry) : entry.invoke(task);
+  Latencies* all = latencies_.load(std::memory_order_acquire);
+  (*all)[static_cast<size_t>(number)].Record(
+      static_cast<uint64_t>(std::max<int64_t>(0, time::MonotonicNow() - start)));
+  return result;
+}
+
+void Dispatcher::SetTiming(bool on) {
+  MutexLock lock(latencies_mu_);
+  if (on && owned_latencies_ == nullptr) {
+    owned_latencies_ = std::make_unique<Latencies>();
+    latencies_.store(owned_latencies_.get(), std::memory_order_release);
+  }
+  // After the table is there: who sees the bit finds it.
+  if (on) watched_.fetch_or(kTiming, std::memory_order_release);
+  else watched_.fetch_and(~kTiming, std::memory_order_relaxed);
+}
+
+SyscallResult Dispatcher::Traced(Task& task, const Entry& entry) {
   std::string line = absl::StrCat("[", task.tid(), "] ", task.comm(), ": ", entry.name, "(");
   if (entry.format != nullptr) entry.format(task, &line);
   int64_t start = time::MonotonicNow();
@@ -178,7 +201,8 @@ void Dispatcher::SetStrace(bool on, absl::string_view filter) {
     for (absl::string_view name : names) wanted |= kTable[i].name != nullptr && name == kTable[i].name;
     traced_[i].store(wanted, std::memory_order_relaxed);
   }
-  strace_.store(on, std::memory_order_relaxed);
+  if (on) watched_.fetch_or(kStrace, std::memory_order_relaxed);
+  else watched_.fetch_and(~kStrace, std::memory_order_relaxed);
 }
 
 }  // namespace caisson::syscalls

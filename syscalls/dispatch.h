@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "base/mutex.h"
 #include "sentry/kernel/kernel.h"
+#include "syscalls/latency.h"
 
 namespace caisson::syscalls {
 
@@ -36,14 +39,29 @@ class Dispatcher final : public kernel::SyscallDispatcher {
   uint64_t count(int number) const {
     return counts_[number].load(std::memory_order_relaxed);
   }
+  // Histograms of what calls take, blocking included, are kept from the first time this is called
+  // with true; false stops the clock, and keeps them.
+  void SetTiming(bool on);
+  // Null if there are none.
+  const LatencyHistogram* latency(int number) const {
+    const auto* all = latencies_.load(std::memory_order_acquire);
+    return all == nullptr ? nullptr : &(*all)[static_cast<size_t>(number)];
+  }
 
  private:
-  kernel::SyscallResult Traced(kernel::Task& task, int number, const Entry& entry);
+  // A call that somebody watches: strace, histograms.
+  kernel::SyscallResult Watched(kernel::Task& task, int number, const Entry& entry);
+  kernel::SyscallResult Traced(kernel::Task& task, const Entry& entry);
   // Applies the task's filters. Nothing: go on with the call.
   std::optional<kernel::SyscallResult> ApplySeccomp(kernel::Task& task, int number);
-  std::atomic<bool> strace_{false};                      // Relaxed.
+  using Latencies = std::array<LatencyHistogram, kTableSize>;
+  static constexpr uint32_t kStrace = 1, kTiming = 2;
+  std::atomic<uint32_t> watched_{0};                     // kStrace, kTiming. Relaxed.
   std::array<std::atomic<bool>, kTableSize> traced_{};   // Relaxed.
   std::array<std::atomic<uint64_t>, kTableSize> counts_{};  // Relaxed: statistics.
+  Mutex latencies_mu_;
+  std::unique_ptr<Latencies> owned_latencies_ ABSL_GUARDED_BY(latencies_mu_);
+  std::atomic<Latencies*> latencies_{nullptr};  // Release once, when made.
 };
 
 }  // namespace caisson::syscalls

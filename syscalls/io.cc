@@ -11,7 +11,7 @@ Result<std::vector<mm::IoVec>> ReadIoVec(Task& task, GuestAddr vec, uint64_t cou
   std::vector<mm::IoVec> out(count);
   static_assert(sizeof(mm::IoVec) == 16);
   if (count != 0)
-    TRY(task.mm().CopyIn(vec, absl::Span<char>(reinterpret_cast<char*>(out.data()), count * sizeof(mm::IoVec))));
+    TRY(task.memory().CopyIn(vec, absl::Span<char>(reinterpret_cast<char*>(out.data()), count * sizeof(mm::IoVec))));
   uint64_t total = 0;
   for (mm::IoVec& v : out) {
     if (static_cast<int64_t>(v.length) < 0) return Errno::kEINVAL;

@@ -93,7 +93,7 @@ SyscallResult Munlockall(Task& task) {
 
 SyscallResult MemfdCreate(Task& task, GuestAddr name, Flags flags) {
   constexpr size_t kNameMax = 249;
-  Result<std::string> text = task.mm().CopyInString(name, kNameMax);
+  Result<std::string> text = task.memory().CopyInString(name, kNameMax);
   if (!text.ok()) return text.error() == Errno::kENAMETOOLONG ? Errno::kEINVAL : text.error();
   RefPtr<vfs::FileDescription> file = TRY(task.kernel().anonymous_files().NewMemfd(task, *text, flags.value));
   return InstallFile(task, std::move(file), (flags.value & vfs::tmpfs::kMfdCloexec) != 0);
@@ -112,7 +112,7 @@ SyscallResult ProcessVm(Task& task, int32_t pid, GuestAddr local, uint64_t local
   TRY(MayAccessTask(task, *target));
   RefPtr<mm::MemoryManager> mm = target->mm_ref();
   if (!mm) return Errno::kESRCH;
-  mm::GuestIoBuffer mine(task.mm(), std::move(here));
+  mm::GuestIoBuffer mine(task.memory(), std::move(here));
   std::vector<char> chunk(64 << 10);
   int64_t total = 0;
   for (const mm::IoVec& v : there) {

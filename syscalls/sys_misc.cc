@@ -90,7 +90,7 @@ SyscallResult Getrandom(Task& task, GuestAddr buffer, uint64_t length, Flags fla
   while (done < length) {
     size_t n = std::min<uint64_t>(length - done, sizeof(chunk));
     if (::getrandom(chunk, n, 0) != static_cast<ssize_t>(n)) return Errno::kEIO;
-    size_t copied = task.mm().CopyOutPartial(buffer + done, {chunk, n});
+    size_t copied = task.memory().CopyOutPartial(buffer + done, {chunk, n});
     done += copied;
     if (copied < n) break;
     if (done < length && task.HasInterrupt()) break;

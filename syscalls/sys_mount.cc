@@ -19,7 +19,7 @@ Result<void> MayMount(Task& task) {
 // The optional strings of mount(2): null is "".
 Result<std::string> OptionalString(Task& task, GuestAddr address) {
   if (address.is_null()) return std::string();
-  Result<std::string> text = task.mm().CopyInString(address, kPageSize - 1);
+  Result<std::string> text = task.memory().CopyInString(address, kPageSize - 1);
   if (!text.ok() && text.error() == Errno::kENAMETOOLONG) return Errno::kEINVAL;
   return text;
 }

@@ -136,7 +136,7 @@ SyscallResult Prctl(Task& task, int32_t option, uint64_t a2, uint64_t a3, uint64
       return 0;
     case 15: {  // PR_SET_NAME
       char name[16] = {};
-      Result<std::string> text = task.mm().CopyInString(GuestAddr(a2), 15);
+      Result<std::string> text = task.memory().CopyInString(GuestAddr(a2), 15);
       if (text.ok()) {
         task.set_comm(*text);
       } else {
@@ -235,7 +235,7 @@ SyscallResult ArchPrctl(Task& task, int32_t code, uint64_t address) {
       return 0;
     case kGetFs:
     case kGetGs:
-      TRY(task.Write(GuestAddr(address), code == kGetFs ? task.regs().fs_base : task.regs().gs_base));
+      TRY(task.Write(GuestAddr(address), code == kGetFs ? task.full_regs().fs_base : task.full_regs().gs_base));
       return 0;
     default:
       return Errno::kEINVAL;

@@ -28,7 +28,7 @@ Result<std::vector<std::string>> ReadStrings(Task& task, GuestAddr array, uint64
     }
     const uint64_t pointer = pointers[next++];
     if (pointer == 0) return out;
-    Result<std::string> text = task.mm().CopyInString(GuestAddr(pointer), kMaxString - 1);
+    Result<std::string> text = task.memory().CopyInString(GuestAddr(pointer), kMaxString - 1);
     if (!text.ok()) return text.error() == Errno::kENAMETOOLONG ? Errno::kE2BIG : text.error();
     *total += text->size() + 1 + 8;
     if (*total > kMaxTotal) return Errno::kE2BIG;
@@ -273,8 +273,7 @@ SyscallResult Getrusage(Task& task, int32_t who, GuestAddr out) {
   } else {
     return Errno::kEINVAL;
   }
-  if (who != kChildren)
-    usage.max_rss_kb = std::max(usage.max_rss_kb, task.mm().address_space().GetUsage().peak / 1024);
+  if (who != kChildren) usage.AddMemory(task.mm().address_space().GetUsage());
   TRY(task.Write(out, ToRusage(usage)));
   return 0;
 }

@@ -1,5 +1,6 @@
 // read(2), write(2) and their kin.
 #include <algorithm>
+#include <memory>
 
 #include "syscalls/handlers.h"
 #include "syscalls/io.h"
@@ -44,53 +45,53 @@ constexpr uint32_t kKnownRwf = vfs::kRwfHipri | vfs::kRwfDsync | vfs::kRwfSync |
 
 SyscallResult Read(Task& task, Fd fd, GuestAddr buffer, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer to(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return ReadFully(task, *file, to);
 }
 
 SyscallResult Write(Task& task, Fd fd, GuestAddr buffer, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer from(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return WriteFully(task, *file, from);
 }
 
 SyscallResult Pread64(Task& task, Fd fd, GuestAddr buffer, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer to(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return PReadBuffer(task, *file, to, offset, 0);
 }
 
 SyscallResult Pwrite64(Task& task, Fd fd, GuestAddr buffer, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), buffer, TRY(CheckLength(buffer, count)));
+  mm::GuestIoBuffer from(task.memory(), buffer, TRY(CheckLength(buffer, count)));
   return PWriteBuffer(task, *file, from, offset, 0);
 }
 
 SyscallResult Readv(Task& task, Fd fd, GuestAddr vec, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer to(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return ReadFully(task, *file, to);
 }
 
 SyscallResult Writev(Task& task, Fd fd, GuestAddr vec, uint64_t count) {
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer from(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return WriteFully(task, *file, from);
 }
 
 SyscallResult Preadv(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
-  mm::GuestIoBuffer to(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer to(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return PReadBuffer(task, *file, to, offset, 0);
 }
 
 SyscallResult Pwritev(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t offset) {
   if (offset < 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
-  mm::GuestIoBuffer from(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer from(task.memory(), TRY(ReadIoVec(task, vec, count)));
   return PWriteBuffer(task, *file, from, offset, 0);
 }
 
@@ -98,7 +99,7 @@ SyscallResult Preadv2(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t 
                       Flags flags) {
   RefPtr<vfs::FileDescription> file = TRY(Readable(task, fd));
   if ((flags.value & ~kKnownRwf) != 0) return Errno::kEOPNOTSUPP;
-  mm::GuestIoBuffer to(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer to(task.memory(), TRY(ReadIoVec(task, vec, count)));
   if (offset == -1) return ReadFully(task, *file, to, flags.value);
   return PReadBuffer(task, *file, to, offset, flags.value);
 }
@@ -107,7 +108,7 @@ SyscallResult Pwritev2(Task& task, Fd fd, GuestAddr vec, uint64_t count, int64_t
                        Flags flags) {
   RefPtr<vfs::FileDescription> file = TRY(Writable(task, fd));
   if ((flags.value & ~kKnownRwf) != 0) return Errno::kEOPNOTSUPP;
-  mm::GuestIoBuffer from(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer from(task.memory(), TRY(ReadIoVec(task, vec, count)));
   if (offset == -1) return WriteFully(task, *file, from, flags.value);
   return PWriteBuffer(task, *file, from, offset, flags.value);
 }
@@ -126,11 +127,11 @@ namespace {
 // are the file positions. What was read and could not be written is given back to the position.
 Result<int64_t> CopyBetween(Task& task, vfs::FileDescription& in, int64_t* in_offset,
                             vfs::FileDescription& out, int64_t* out_offset, uint64_t count) {
-  constexpr size_t kChunk = 256 << 10;
-  std::vector<char> chunk(std::min<uint64_t>(count, kChunk));
+  constexpr size_t kChunk = 64 << 10;  // Below malloc's mmap threshold; most calls move less.
+  const auto chunk = std::make_unique_for_overwrite<char[]>(kChunk);
   int64_t total = 0;
   while (count != 0) {
-    SpanBuffer to(absl::Span<char>(chunk.data(), std::min<uint64_t>(count, chunk.size())));
+    SpanBuffer to(absl::Span<char>(chunk.get(), std::min<uint64_t>(count, kChunk)));
     Result<size_t> got = in_offset != nullptr
                              ? vfs::FilePRead(task, in, to, static_cast<uint64_t>(*in_offset), 0)
                              : [&]() -> Result<size_t> {
@@ -144,7 +145,7 @@ Result<int64_t> CopyBetween(Task& task, vfs::FileDescription& in, int64_t* in_of
     }
     if (*got == 0) break;
     if (task.IsKilled()) break;  // Gigabytes take a while.
-    SpanBuffer from = SpanBuffer::ForWrite({chunk.data(), *got});
+    SpanBuffer from = SpanBuffer::ForWrite({chunk.get(), *got});
     Result<int64_t> put = int64_t{0};
     if (out_offset != nullptr) {
       Result<size_t> n = vfs::FilePWrite(task, out, from, static_cast<uint64_t>(*out_offset), 0);
@@ -240,7 +241,7 @@ SyscallResult Vmsplice(Task& task, Fd fd, GuestAddr vec, uint64_t count, Flags f
   if ((flags.value & ~vfs::kSpliceAllFlags) != 0) return Errno::kEINVAL;
   RefPtr<vfs::FileDescription> file = TRY(task.fd_table().Get(fd.value));
   if (file->kind() != vfs::FileKind::kPipe) return Errno::kEBADF;
-  mm::GuestIoBuffer buffer(task.mm(), TRY(ReadIoVec(task, vec, count)));
+  mm::GuestIoBuffer buffer(task.memory(), TRY(ReadIoVec(task, vec, count)));
   uint32_t rwf = (flags.value & vfs::kSpliceNonblock) != 0 ? vfs::kRwfNowait : 0;
   if (file->writable()) return WriteFully(task, *file, buffer, rwf);
   return ReadFully(task, *file, buffer, rwf);

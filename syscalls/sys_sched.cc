@@ -157,8 +157,10 @@ SyscallResult Setpriority(Task& task, int32_t which, int32_t who, int32_t nice) 
   }
   return 0;
 }
+// IOPRIO_WHO_* count from 1, PRIO_* from 0; any number may come.
+static int IoprioWhich(int32_t which) { return which >= 1 && which <= 3 ? which - 1 : -1; }
 SyscallResult IoprioGet(Task& task, int32_t which, int32_t who) {
-  auto tasks = TRY(TasksOf(task, which - 1, who));
+  auto tasks = TRY(TasksOf(task, IoprioWhich(which), who));
   return tasks.front()->io_priority.load();
 }
 SyscallResult IoprioSet(Task& task, int32_t which, int32_t who, int32_t priority) {
@@ -167,7 +169,7 @@ SyscallResult IoprioSet(Task& task, int32_t which, int32_t who, int32_t priority
   if (io_class == 1 && !task.creds().HasRootCapability(Capability::kSysAdmin) &&
       !task.creds().HasRootCapability(Capability::kSysNice))
     return Errno::kEPERM;
-  auto tasks = TRY(TasksOf(task, which - 1, who));
+  auto tasks = TRY(TasksOf(task, IoprioWhich(which), who));
   // set_task_ioprio().
   for (const auto& t : tasks) TRY(MaySchedule(task, *t));
   for (const auto& t : tasks) t->io_priority = priority;

@@ -356,7 +356,7 @@ Result<int64_t> DoSendmsg(Task& task, vfs::Socket& socket, GuestAddr address, in
     name = TRY(ReadAddress(task, GuestAddr(h.name), std::min(h.name_length, kMaxAddress)));
   }
   if (h.iov_count > kIovMax) return Errno::kEMSGSIZE;
-  mm::GuestIoBuffer from(task.mm(), TRY(ReadIoVec(task, GuestAddr(h.iov), h.iov_count)));
+  mm::GuestIoBuffer from(task.memory(), TRY(ReadIoVec(task, GuestAddr(h.iov), h.iov_count)));
   vfs::ControlData control;
   if (h.control != 0) control = TRY(ReadControl(task, socket, GuestAddr(h.control), h.control_length));
   return SendBuffer(task, socket, from, flags, name, std::move(control));
@@ -366,7 +366,7 @@ Result<int64_t> DoRecvmsg(Task& task, vfs::Socket& socket, GuestAddr address, in
   Msghdr h = TRY(task.Read<Msghdr>(address));
   if (h.iov_count > kIovMax) return Errno::kEMSGSIZE;
   if (h.name != 0 && static_cast<int32_t>(h.name_length) < 0) return Errno::kEINVAL;
-  mm::GuestIoBuffer to(task.mm(), TRY(ReadIoVec(task, GuestAddr(h.iov), h.iov_count)));
+  mm::GuestIoBuffer to(task.memory(), TRY(ReadIoVec(task, GuestAddr(h.iov), h.iov_count)));
   vfs::ReceiveResult r = TRY(ReceiveBuffer(task, socket, to, flags & ~vfs::kMsgCmsgCloexec, true));
   int out_flags = r.flags;
   uint64_t room = h.control == 0 ? 0 : std::min<uint64_t>(h.control_length, 1 << 16);
@@ -390,14 +390,14 @@ SyscallResult Sendto(Task& task, Fd fd, GuestAddr buffer, uint64_t length, int32
   SocketRef socket = TRY(GetSocket(task, fd));
   std::string name;
   if (!address.is_null()) name = TRY(ReadAddress(task, address, address_length));
-  mm::GuestIoBuffer from(task.mm(), buffer, std::min(length, kMaxRwCount));
+  mm::GuestIoBuffer from(task.memory(), buffer, std::min(length, kMaxRwCount));
   return SendBuffer(task, *socket, from, flags, name, {});
 }
 
 SyscallResult Recvfrom(Task& task, Fd fd, GuestAddr buffer, uint64_t length, int32_t flags, GuestAddr address,
                        GuestAddr address_length) {
   SocketRef socket = TRY(GetSocket(task, fd));
-  mm::GuestIoBuffer to(task.mm(), buffer, std::min(length, kMaxRwCount));
+  mm::GuestIoBuffer to(task.memory(), buffer, std::min(length, kMaxRwCount));
   vfs::ReceiveResult r = TRY(ReceiveBuffer(task, *socket, to, flags, false));
   TRY(WriteAddress(task, r.address, address, address_length));
   return static_cast<int64_t>(r.bytes);

@@ -351,7 +351,7 @@ namespace {
 constexpr size_t kXattrNameMax = 255, kXattrSizeMax = 65536;
 
 Result<std::string> XattrName(Task& task, GuestAddr name) {
-  Result<std::string> text = task.mm().CopyInString(name, kXattrNameMax);
+  Result<std::string> text = task.memory().CopyInString(name, kXattrNameMax);
   if (!text.ok()) return text.error() == Errno::kENAMETOOLONG ? Errno::kERANGE : text.error();
   if (text->empty()) return Errno::kERANGE;
   return text;

@@ -199,6 +199,8 @@ class Inode : public RefCounted<Inode> {
   // Called once, when locks() is first asked for. Null: nobody outside shares the file.
   virtual std::unique_ptr<HostLocks> MakeHostLocks();
   FileLocks* locks_if_any() { return locks_ptr_.load(std::memory_order_acquire); }
+  // Called before a watch is added: a file system that others change sees to it that it is told.
+  virtual void PrepareToBeWatched() {}
   InodeWatches& watches();
   InodeWatches* watches_if_any() { return watches_ptr_.load(std::memory_order_acquire); }
   // What is bound here: AF_UNIX sockets put themselves, FIFOs their pipe. Compared by the owner.

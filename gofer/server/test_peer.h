@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "base/test_temp.h"
 #include "gofer/protocol/channel.h"
 #include "gofer/protocol/codec.h"
 #include "gofer/server/server.h"
@@ -45,8 +46,8 @@ class ServerTest : public ::testing::Test {
  protected:
   void SetUp() override { Start(false); }
   void Start(bool read_only, bool is_file = false) {
-    char name[] = "/tmp/gofer_test.XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
+    std::string name = TempPattern("gofer_test");
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
     base_ = name;
     root_ = base_ + "/root";
     mkdir(root_.c_str(), 0755);

@@ -45,7 +45,29 @@ size_t FakeContext::steps_left() {
   return steps_.size();
 }
 
+void FakeContext::MoveAlong(GuestAddr address, std::string bytes) {
+  moves_along_ = true;
+  copied_address_ = address;
+  copied_ = std::move(bytes);
+}
+
+size_t FakeContext::CopiedIn(GuestAddr from, absl::Span<char> to) {
+  if (from < copied_address_ || from - copied_address_ >= copied_.size()) return 0;
+  return copied_.copy(to.data(), to.size(), from - copied_address_);
+}
+
+bool FakeContext::CopyOutLater(GuestAddr to, absl::Span<const char> from) {
+  if (moves_along_) later_.emplace_back(to, std::string(from.data(), from.size()));
+  return moves_along_;
+}
+
+void FakeContext::FlushCopies(AddressSpace& space) {
+  for (const auto& [to, bytes] : later_) space.CopyOut(to, absl::MakeConstSpan(bytes.data(), bytes.size()));
+  later_.clear();
+}
+
 Event FakeContext::Switch(AddressSpace& space, Registers& regs) {
+  FlushCopies(space);
   attached_.store(true);
   Step step;
   {

@@ -100,6 +100,12 @@ class FakeContext final : public Context {
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override { fp_.clear(); }
   uint64_t GuestCpuTime() override { return cpu_time_ns_.load(); }
+  size_t CopiedIn(GuestAddr from, absl::Span<char> to) override;
+  bool CopyOutLater(GuestAddr to, absl::Span<const char> from) override;
+  void FlushCopies(AddressSpace& space) override;
+  // The next events come with these bytes; results may wait from now on.
+  void MoveAlong(GuestAddr address, std::string bytes);
+  size_t copies_waiting() const { return later_.size(); }
   void set_guest_cpu_time(uint64_t ns) { cpu_time_ns_.store(ns); }
 
  private:
@@ -110,6 +116,10 @@ class FakeContext final : public Context {
   std::atomic<bool> attached_{false};
   std::atomic<uint64_t> cpu_time_ns_{0};
   std::string fp_;  // Empty: the initial state.
+  bool moves_along_ = false;  // This and what follows: the task's thread.
+  GuestAddr copied_address_;
+  std::string copied_;
+  std::vector<std::pair<GuestAddr, std::string>> later_;
 };
 
 class FakePlatform final : public Platform {

@@ -1,20 +1,14 @@
 #include "platform/ptrace/ptrace_context.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #include <algorithm>
 #include <cstring>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/log.h"
-#include "base/unique_fd.h"
 #include "platform/ptrace/fault_info.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/xstate.h"
@@ -29,12 +23,6 @@ constexpr size_t kFpBufferSize = 32 * 1024;  // More than any XSAVE area so far.
 // Ignored by default, so harmless to a thread that is not traced yet; always a stop of one that is.
 constexpr int kInterruptSignal = SIGCHLD;
 
-uint64_t MonotonicNs() {
-  timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return static_cast<uint64_t>(ts.tv_sec) * 1000000000 + static_cast<uint64_t>(ts.tv_nsec);
-}
-
 // The trap's vector, from what siginfo tells.
 uint64_t GuessTrapNumber(const SignalInfo& info) {
   switch (info.signo) {
@@ -47,17 +35,6 @@ uint64_t GuessTrapNumber(const SignalInfo& info) {
 }
 
 }  // namespace
-
-CpuClock::CpuClock() : tsc_start_(Now()), ns_start_(MonotonicNs()) {}
-
-uint64_t CpuClock::Now() { return __rdtsc(); }
-
-uint64_t CpuClock::ToNs(uint64_t ticks) const {
-  const uint64_t tsc = Now() - tsc_start_;
-  const uint64_t ns = MonotonicNs() - ns_start_;
-  if (tsc == 0) return 0;
-  return static_cast<uint64_t>(static_cast<unsigned __int128>(ticks) * ns / tsc);
-}
 
 PtraceContext::PtraceContext(const Shared& shared) : shared_(shared) {}
 
@@ -112,6 +89,7 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
     MutexLock lock(mu_);
     signal_tid_ = tid;
     signal_pid_ = pid_;
+    thread_ticks_ = SwitchTicks();
   }
   if (!pending_fp_.empty()) {
     std::vector<char> state = std::move(pending_fp_);
@@ -125,11 +103,7 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
 void PtraceContext::Leave() {
   shared_.placement.Unpin(pair_);
   if (tid_ != 0) {
-    {
-      MutexLock lock(mu_);
-      ended_ns_ += HostThreadTime();
-      signal_tid_ = 0;
-    }
+    ForgetHostThread();
     Registers regs = host_regs_;
     const bool know_registers = !must_write_ || GetRegisters(tid_, &regs);
     regs.rip = shared_.exit_thread;
@@ -171,10 +145,7 @@ bool PtraceContext::WriteRegisters(const Registers& regs) {
 
 void PtraceContext::SetKilled(Event& event) {
   shared_.placement.Unpin(pair_);
-  {
-    MutexLock lock(mu_);
-    signal_tid_ = 0;
-  }
+  ForgetHostThread();
   tid_ = 0;
   killed_ = true;
   event.kind = Event::Kind::kKilled;
@@ -207,7 +178,7 @@ Event PtraceContext::Switch(AddressSpace& space, Registers& regs) {
     if (Wait(tid_).ended()) SetKilled(event);
     return event;
   }
-  const uint64_t start = CpuClock::Now();
+  const uint64_t start = stub::CpuClock::Now();
   shared_.placement.OnSwitch(pair_, start);
   started_at_.store(start, std::memory_order_relaxed);
   running_.store(true);
@@ -217,7 +188,7 @@ Event PtraceContext::Switch(AddressSpace& space, Registers& regs) {
   running_.store(false, std::memory_order_relaxed);
   if (event.kind == Event::Kind::kInterrupted) interrupt_.store(false);
   started_at_.store(0, std::memory_order_relaxed);
-  ticks_.store(ticks_.load(std::memory_order_relaxed) + CpuClock::Now() - start,
+  ticks_.store(ticks_.load(std::memory_order_relaxed) + stub::CpuClock::Now() - start,
                std::memory_order_relaxed);
   return event;
 }
@@ -349,29 +320,38 @@ void PtraceContext::ResetFpState() {
   if (!set.ok()) LOG_DEBUG("the extended state of a thread that is gone was not reset");
 }
 
-// proc_pid_schedstat: the first field is the time on a CPU in ns. 0 if it cannot be read.
-uint64_t PtraceContext::HostThreadTime() {
-  if (shared_.proc_fd < 0 || signal_tid_ == 0) return 0;
-  const std::string path = absl::StrCat(signal_pid_, "/task/", signal_tid_, "/schedstat");
-  UniqueFd fd(openat(shared_.proc_fd, path.c_str(), O_RDONLY | O_CLOEXEC));
-  char text[64];
-  const ssize_t n = fd.valid() ? read(fd.get(), text, sizeof(text)) : 0;
-  if (n <= 0) return 0;
-  const absl::string_view all(text, static_cast<size_t>(n));
-  uint64_t ns = 0;
-  return absl::SimpleAtoi(all.substr(0, all.find(' ')), &ns) ? ns : 0;
+uint64_t PtraceContext::SwitchTicks() const {
+  uint64_t ticks = ticks_.load(std::memory_order_relaxed);
+  const uint64_t started = started_at_.load(std::memory_order_relaxed);
+  const uint64_t now = stub::CpuClock::Now();
+  if (started != 0 && now > started) ticks += now - started;
+  return ticks;
+}
+
+// Of the present host thread. `open`: ask the host, if that has not been done yet.
+uint64_t PtraceContext::HostThreadTime(bool open) {
+  if (signal_tid_ == 0) return 0;
+  if (open && !schedstat_ && shared_.proc != nullptr) {
+    Result<UniqueFd> fd =
+        shared_.proc->Open(stub::ProcView::File::kSchedstat, signal_pid_, signal_tid_);
+    if (fd.ok()) schedstat_ = std::move(fd).value();
+  }
+  if (schedstat_) return stub::ProcView::ReadThreadTime(schedstat_.get());
+  return shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
 }
 
 uint64_t PtraceContext::GuestCpuTime() {
-  if (shared_.proc_fd >= 0) {
-    MutexLock lock(mu_);
-    return ended_ns_ + HostThreadTime();
-  }
-  uint64_t ticks = ticks_.load(std::memory_order_relaxed);
-  const uint64_t started = started_at_.load(std::memory_order_relaxed);
-  const uint64_t now = CpuClock::Now();
-  if (started != 0 && now > started) ticks += now - started;
-  return shared_.clock.ToNs(ticks);
+  MutexLock lock(mu_);
+  reported_ns_ = std::max(reported_ns_, ended_ns_ + HostThreadTime(/*open=*/true));
+  return reported_ns_;
+}
+
+// The host thread is about to end, or has.
+void PtraceContext::ForgetHostThread() {
+  MutexLock lock(mu_);
+  ended_ns_ += HostThreadTime(/*open=*/false);
+  schedstat_.reset();
+  signal_tid_ = 0;
 }
 
 }  // namespace caisson::platform::ptrace

@@ -9,31 +9,20 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/unique_fd.h"
 #include "platform/platform.h"
 #include "platform/ptrace/host_ptrace.h"
 #include "platform/ptrace/placement.h"
 #include "platform/stub/address_space.h"
+#include "platform/stub/cpu_clock.h"
 
 namespace caisson::platform::ptrace {
-
-// Turns time stamps of the CPU into time.
-class CpuClock {
- public:
-  CpuClock();
-  static uint64_t Now();
-  // Nanoseconds that `ticks` are, as observed since this clock was made.
-  uint64_t ToNs(uint64_t ticks) const;
-
- private:
-  const uint64_t tsc_start_;
-  const uint64_t ns_start_;
-};
 
 // What a platform's contexts share; it lives longer than they.
 struct Shared {
   uint64_t exit_thread = 0;  // Address of the blob's code that ends a thread.
-  int proc_fd = -1;
-  CpuClock clock;
+  stub::ProcView* proc = nullptr;
+  stub::CpuClock clock;
   mutable Placement placement;
 };
 
@@ -63,8 +52,10 @@ class PtraceContext final : public Context {
   bool HandleSignal(const Stop& stop, Registers& regs, Event& event);
   void DescribeSignal(const SignalInfo& info, Registers& regs, Event& event);
   void SetKilled(Event& event);
+  void ForgetHostThread() ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<char>& fp_buffer();
-  uint64_t HostThreadTime() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  uint64_t SwitchTicks() const;
+  uint64_t HostThreadTime(bool open) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Shared& shared_;
   // The tracer's alone.
@@ -88,7 +79,11 @@ class PtraceContext final : public Context {
   pid_t signal_pid_ ABSL_GUARDED_BY(mu_) = 0;
   stub::StubAddressSpace* prepared_space_ ABSL_GUARDED_BY(mu_) = nullptr;
   pid_t prepared_tid_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t ended_ns_ ABSL_GUARDED_BY(mu_) = 0;  // Of host threads that have ended.
+  // CPU time. A host thread that nobody asked about has the time spent in Switch().
+  UniqueFd schedstat_ ABSL_GUARDED_BY(mu_);             // Of signal_tid_, once asked for.
+  uint64_t ended_ns_ ABSL_GUARDED_BY(mu_) = 0;          // Of host threads that have ended.
+  uint64_t thread_ticks_ ABSL_GUARDED_BY(mu_) = 0;      // ticks_ when this one started.
+  uint64_t reported_ns_ ABSL_GUARDED_BY(mu_) = 0;       // Never less than before.
 
   std::atomic<uint64_t> ticks_{0};      // Spent in Switch() so far,
   std::atomic<uint64_t> started_at_{0}; // and since when it has been in it; 0: it is not.

@@ -12,11 +12,10 @@
 namespace caisson::platform::ptrace {
 
 struct Config {
-  // A directory descriptor of a procfs of this process's pid namespace, for memory and CPU usage
-  // (openat of PID/status and PID/task/TID/schedstat, nothing else). Borrowed for the life of the
-  // platform. Without it (-1) AddressSpace::GetUsage() is zero and GuestCpuTime() is the time that
-  // Switch() took, waiting for a CPU included.
-  int proc_fd = -1;
+  // Have a process that can see a procfs, for memory and CPU usage (stub::ProcView). Without it
+  // AddressSpace::GetUsage() is zero and GuestCpuTime() is the time that Switch() took,
+  // waiting for a CPU included.
+  bool proc_view = true;
   int stub_oom_score_adj = 500;
   size_t ready_stubs = 2;  // Kept for the next execs.
   // Hold a guest thread and its tracer on one CPU while they switch often (README.md).

@@ -1,22 +1,16 @@
 #include "platform/stub/address_space.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "base/log.h"
-#include "base/unique_fd.h"
 
 namespace caisson::platform::stub {
 namespace {
@@ -27,6 +21,13 @@ constexpr int kMadvPopulateRead = 22, kMadvPopulateWrite = 23;  // Linux 5.14.
 size_t GuestLength(GuestAddr addr, size_t length) {
   if (!kGuestRange.contains(addr)) return 0;
   return std::min<uint64_t>(length, kGuestRange.end - addr);
+}
+
+// The same for a read, which may also be of the vDSO, as on Linux.
+size_t ReadableLength(GuestAddr addr, size_t length) {
+  constexpr AddrRange kVdso{GuestAddr(kVdsoAddr), GuestAddr(kVdsoEnd)};
+  if (!kVdso.contains(addr)) return GuestLength(addr, length);
+  return std::min<uint64_t>(length, kVdso.end - addr);
 }
 
 bool ValidRange(GuestAddr addr, uint64_t length) {
@@ -71,7 +72,7 @@ Errno MapError(int host_errno) {
 
 template <bool kWrite>
 size_t CopyRemote(pid_t pid, GuestAddr addr, char* data, size_t length) {
-  length = GuestLength(addr, length);
+  length = kWrite ? GuestLength(addr, length) : ReadableLength(addr, length);
   size_t done = 0;
   while (done < length) {
     iovec local{data + done, length - done};
@@ -87,10 +88,15 @@ size_t CopyRemote(pid_t pid, GuestAddr addr, char* data, size_t length) {
 
 }  // namespace
 
-StubAddressSpace::StubAddressSpace(std::unique_ptr<StubProcess> stub, int proc_fd)
-    : stub_(std::move(stub)), proc_fd_(proc_fd) {}
+StubAddressSpace::StubAddressSpace(std::unique_ptr<StubProcess> stub, ProcView* proc)
+    : stub_(std::move(stub)), proc_(proc) {}
 
-StubAddressSpace::~StubAddressSpace() = default;
+StubAddressSpace::~StubAddressSpace() {
+  const StubProcess::FinalUsage host = stub_->End();
+  SetFinalUsage({.peak = host.peak,
+                 .minor_faults = host.minor_faults,
+                 .major_faults = host.major_faults});
+}
 
 Result<void> StubAddressSpace::Translate(const MapOp& op, Vector* vector) {
   constexpr Protection kAllProtections = kProtRead | kProtWrite | kProtExec;
@@ -194,8 +200,11 @@ Result<std::unique_ptr<AddressSpace>> StubAddressSpace::Fork() {
   Result<std::unique_ptr<StubProcess>> child = stub_->Clone();
   if (!child.ok())
     return child.error() == Errno::kENOMEM ? Errno::kENOMEM : Errno::kEAGAIN;
-  return std::unique_ptr<AddressSpace>(
-      std::make_unique<StubAddressSpace>(std::move(child).value(), proc_fd_));
+  return Wrap(std::move(child).value());
+}
+
+std::unique_ptr<AddressSpace> StubAddressSpace::Wrap(std::unique_ptr<StubProcess> stub) const {
+  return std::make_unique<StubAddressSpace>(std::move(stub), proc_);
 }
 
 size_t StubAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {
@@ -254,33 +263,33 @@ Result<void> StubAddressSpace::Residency(GuestAddr addr, uint64_t length, absl::
   return OkResult();
 }
 
-// proc(5): /proc/PID/status, in KiB.
-AddressSpace::Usage StubAddressSpace::GetUsage() {
-  Usage usage;
-  if (proc_fd_ < 0) return usage;
-  UniqueFd fd(openat(proc_fd_, absl::StrCat(stub_->pid(), "/status").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return usage;
-  char text[4096];
-  const ssize_t n = read(fd.get(), text, sizeof(text));
-  if (n <= 0) return usage;
-  uint64_t file = 0, shmem = 0;
-  for (absl::string_view line :
-       absl::StrSplit(absl::string_view(text, static_cast<size_t>(n)), '\n')) {
-    const std::pair<absl::string_view, absl::string_view> field =
-        absl::StrSplit(line, absl::MaxSplits(':', 1));
-    uint64_t* to = field.first == "VmHWM"      ? &usage.peak
-                   : field.first == "VmRSS"    ? &usage.resident
-                   : field.first == "RssFile"  ? &file
-                   : field.first == "RssShmem" ? &shmem
-                                               : nullptr;
-    if (to == nullptr) continue;
-    const std::vector<absl::string_view> words =
-        absl::StrSplit(field.second, absl::ByAnyChar("\t "), absl::SkipEmpty());
-    uint64_t kib;
-    if (!words.empty() && absl::SimpleAtoi(words[0], &kib)) *to = kib * 1024;
+Result<void> StubAddressSpace::PageStates(GuestAddr addr, absl::Span<uint8_t> out) {
+  if (proc_ == nullptr) return Errno::kENOSYS;
+  if (!ValidRange(addr, out.size() * kPageSize)) return Errno::kEINVAL;
+  constexpr uint64_t kExclusive = uint64_t{1} << 56, kFile = uint64_t{1} << 61,
+                     kSwapped = uint64_t{1} << 62, kPresent = uint64_t{1} << 63;
+  std::vector<uint64_t> entries(std::min<size_t>(out.size(), 4096));
+  for (size_t done = 0; done < out.size(); done += entries.size()) {
+    const size_t n = std::min(entries.size(), out.size() - done);
+    TRY(proc_->ReadPagemap(stub_->pid(), addr.value + done * kPageSize,
+                           absl::MakeSpan(entries).first(n)));
+    for (size_t i = 0; i < n; ++i) {
+      const uint64_t e = entries[i];
+      out[done + i] = static_cast<uint8_t>(((e & kPresent) != 0 ? kPageResident : 0) |
+                                           ((e & kSwapped) != 0 ? kPageSwapped : 0) |
+                                           ((e & kFile) != 0 ? kPageOfFile : 0) |
+                                           ((e & kExclusive) != 0 ? kPageExclusive : 0));
+    }
   }
-  usage.shared = file + shmem;
-  return usage;
+  return OkResult();
+}
+
+AddressSpace::Usage StubAddressSpace::GetUsage() {
+  if (proc_ == nullptr) return {};
+  Result<ProcView::Memory> m = proc_->ReadMemory(stub_->pid());
+  if (!m.ok()) return {};
+  return {m->resident, std::min(m->shared, m->resident), std::max(m->peak, m->resident),
+          m->minor_faults, m->major_faults};
 }
 
 void StubAddressSpace::SetName(absl::string_view name) { stub_->SetName(name); }

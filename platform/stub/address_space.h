@@ -7,16 +7,17 @@
 #include <vector>
 
 #include "platform/platform.h"
+#include "platform/stub/proc_view.h"
 #include "platform/stub/stub_process.h"
 
 namespace caisson::platform::stub {
 
 // Thread-safe: StubProcess serializes what its worker does, and process_vm_readv(2) and its like
 // need no lock.
-class StubAddressSpace final : public AddressSpace {
+class StubAddressSpace : public AddressSpace {
  public:
-  // `proc_fd`: as Config::proc_fd of the platform, borrowed for the life of this object, or -1.
-  StubAddressSpace(std::unique_ptr<StubProcess> stub, int proc_fd);
+  // `proc` is borrowed for the life of this object and may be null.
+  StubAddressSpace(std::unique_ptr<StubProcess> stub, ProcView* proc);
   ~StubAddressSpace() override;
 
   Result<void> Apply(absl::Span<const MapOp> ops, size_t* done) override;
@@ -29,11 +30,17 @@ class StubAddressSpace final : public AddressSpace {
                                      uint32_t desired) override;
   Result<uint64_t> Load64(GuestAddr addr) override;
   Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) override;
+  Result<void> PageStates(GuestAddr addr, absl::Span<uint8_t> out) override;
   Usage GetUsage() override;
   int host_pid() const override { return stub_->pid(); }
   void SetName(absl::string_view name) override;
 
   StubProcess& stub() { return *stub_; }
+
+ protected:
+  // What Fork() makes of a clone of the stub.
+  virtual std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<StubProcess> stub) const;
+  ProcView* proc() const { return proc_; }
 
  private:
   // Requests and the descriptors that they use, up to what one vector takes.
@@ -47,7 +54,7 @@ class StubAddressSpace final : public AddressSpace {
   Result<uint64_t> LoadWord(GuestAddr addr);
 
   const std::unique_ptr<StubProcess> stub_;
-  const int proc_fd_;
+  ProcView* const proc_;
 };
 
 }  // namespace caisson::platform::stub

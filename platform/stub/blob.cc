@@ -29,7 +29,8 @@ namespace {
 //   rbp where a fault continues (0: none expected).
 class Generator : public Xbyak::CodeGenerator {
  public:
-  explicit Generator(uint64_t xfeatures) : CodeGenerator(kBlobSize), xfeatures_(xfeatures) {}
+  Generator(uint64_t xfeatures, const ThreadCode& threads)
+      : CodeGenerator(kWorkerBlobSize), xfeatures_(xfeatures), threads_(threads) {}
 
   Blob Generate() {
     Blob blob;
@@ -50,6 +51,10 @@ class Generator : public Xbyak::CodeGenerator {
     Fault();
     blob.park = Here();
     L(park_);
+    if (threads_.start != 0) {
+      mov(rax, threads_.start);
+      jmp(rax);
+    }
     mov(eax, SYS_pause);
     syscall();
     jmp(park_);
@@ -67,10 +72,16 @@ class Generator : public Xbyak::CodeGenerator {
     mov(eax, SYS_exit_group);
     syscall();
     ud2();
-    CHECK(getSize() <= kBlobSize);
+    CHECK(getSize() <= kWorkerBlobSize);
     ready();
     CHECK(Xbyak::GetError() == 0);
     blob.code.assign(reinterpret_cast<const char*>(getCode()), getSize());
+    blob.handler = threads_.handler;
+    if (!threads_.code.empty()) {
+      blob.code.resize(kWorkerBlobSize, '\xcc');
+      blob.code += threads_.code;
+      CHECK(blob.code.size() <= kBlobSize);
+    }
     return blob;
   }
 
@@ -102,12 +113,29 @@ class Generator : public Xbyak::CodeGenerator {
     xor_(esi, esi);
     xor_(edx, edx);
     xor_(r10d, r10d);
-    xor_(r8d, r8d);
+    mov(r8, threads_.ready_r8);
+    mov(r9, threads_.ready_r9);
     mov(eax, SYS_clone);
     syscall();
     test(rax, rax);
     jz(park_, T_NEAR);
     mov(dword[r13 + offsetof(ResultPage, ready_tid)], eax);
+    if (threads_.start != 0) {
+      // No guest code has run here yet: nobody else writes that word.
+      test(rax, rax);
+      js(reply_);
+      Xbyak::Label wait;
+      L(wait);
+      mov(rdi, threads_.ready_word);
+      cmp(dword[rdi], 0);
+      jne(reply_);
+      xor_(esi, esi);  // FUTEX_WAIT
+      xor_(edx, edx);
+      xor_(r10d, r10d);
+      mov(eax, SYS_futex);
+      syscall();
+      jmp(wait);
+    }
     L(reply_);
     mov(edi, kStubSocket);
     mov(rsi, r14);
@@ -211,7 +239,7 @@ class Generator : public Xbyak::CodeGenerator {
     L(child_);
     mov(rbx, r9);  // Its last argument, for the same reason not from the page.
     mov(rdi, kControlAddr);
-    mov(esi, kControlSize);
+    mov(esi, static_cast<uint32_t>(kControlSize));
     mov(edx, 1);       // PROT_READ
     mov(r10d, 0x11);   // MAP_SHARED | MAP_FIXED
     lea(r8, ptr[rbx + 1]);
@@ -221,7 +249,7 @@ class Generator : public Xbyak::CodeGenerator {
     cmp(rax, -4095);
     jae(die_, T_NEAR);
     mov(rdi, kResultAddr);
-    mov(esi, kResultSize);
+    mov(esi, static_cast<uint32_t>(kResultSize));
     mov(edx, 3);  // PROT_READ | PROT_WRITE
     mov(r10d, 0x11);
     lea(r8, ptr[rbx + 2]);
@@ -260,11 +288,14 @@ class Generator : public Xbyak::CodeGenerator {
   }
 
   const uint64_t xfeatures_;
+  const ThreadCode& threads_;
   Xbyak::Label initial_state_, started_, reply_, wait_, child_, park_, die_;
 };
 
 }  // namespace
 
-Blob GenerateBlob(uint64_t xfeatures) { return Generator(xfeatures).Generate(); }
+Blob GenerateBlob(uint64_t xfeatures, const ThreadCode& threads) {
+  return Generator(xfeatures, threads).Generate();
+}
 
 }  // namespace caisson::platform::stub

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include <cstddef>
+#include <iterator>
 
 #include "base/check.h"
 #include "platform/stub/blob.h"
@@ -19,8 +20,10 @@ constexpr uint64_t kThreadFlags = 0x00050f00;  // kCloneThreadFlags, checked bel
 constexpr uint64_t kStubFlags = 0x00008011;    // kCloneStubFlags.
 
 // The kernel calls of the blob. A guest thread that jumps into the blob is stopped by its tracer
-// before this filter is asked; the trap platform adds a second filter to its guest threads.
+// before this filter is asked; the trap platform adds a second filter to its guest threads, which
+// use the first.
 constexpr AllowedCall kCalls[] = {
+    {SYS_rt_sigreturn, "rt_sigreturn", "return from a handler of the blob"},
     {SYS_recvmsg, "recvmsg", "the worker waits for the sentry's bell and descriptors"},
     {SYS_sendto, "sendto", "the worker's answer"},
     {SYS_mmap, "mmap", "guest mappings, and a child's own pages"},
@@ -36,36 +39,39 @@ constexpr AllowedCall kCalls[] = {
     {SYS_prctl, "prctl", "the name that ps shows", true, {PR_SET_NAME, PR_SET_NAME}},
     {SYS_exit, "exit", "a guest thread ends"},
     {SYS_exit_group, "exit_group", "the worker when its sentry is gone"},
-    {SYS_rt_sigreturn, "rt_sigreturn", "return from a handler of the blob"},
 };
 
-class Builder {
- public:
-  void Load(uint32_t offset) { Add(BPF_LD | BPF_W | BPF_ABS, offset); }
-  void Return(uint32_t value) { Add(BPF_RET | BPF_K, value); }
-  // Jumps over `skip` instructions if the condition does not hold.
-  void UnlessSkip(uint16_t op, uint32_t k, uint8_t skip) {
-    code_.push_back({static_cast<uint16_t>(BPF_JMP | op | BPF_K), 0, skip, k});
-  }
-  void IfSkip(uint16_t op, uint32_t k, uint8_t skip) {
-    code_.push_back({static_cast<uint16_t>(BPF_JMP | op | BPF_K), skip, 0, k});
-  }
-  std::vector<BpfInstruction> Take() { return std::move(code_); }
-
- private:
-  void Add(uint16_t code, uint32_t k) { code_.push_back({code, 0, 0, k}); }
-  std::vector<BpfInstruction> code_;
+// A guest thread that starts; its own filter then allows less.
+constexpr uint64_t kSetModeFilter = 1;
+constexpr AllowedCall kStartCalls[] = {
+    {SYS_futex, "futex", "start and waits of guest threads, on their slots"},
+    {SYS_sigaltstack, "sigaltstack", "the handler's stack is in the slot"},
+    {SYS_rt_sigprocmask, "rt_sigprocmask", "from all blocked to the mask of guest code"},
+    {SYS_seccomp, "seccomp", "a guest thread's own filter", true, {kSetModeFilter, kSetModeFilter}},
 };
 
 }  // namespace
 
-absl::Span<const AllowedCall> AllowedCalls() { return kCalls; }
+std::vector<AllowedCall> AllowedCalls(bool threads_start) {
+  std::vector<AllowedCall> calls(std::begin(kCalls), std::end(kCalls));
+  if (threads_start) calls.insert(calls.begin() + 1, std::begin(kStartCalls), std::end(kStartCalls));
+  return calls;
+}
 
-std::vector<BpfInstruction> BaseFilter(uint32_t otherwise) {
+void BpfBuilder::Load(uint32_t offset) { Add(BPF_LD | BPF_W | BPF_ABS, offset); }
+void BpfBuilder::Return(uint32_t value) { Add(BPF_RET | BPF_K, value); }
+void BpfBuilder::UnlessSkip(uint16_t op, uint32_t k, uint8_t skip) {
+  code_.push_back({static_cast<uint16_t>(BPF_JMP | op | BPF_K), 0, skip, k});
+}
+void BpfBuilder::IfSkip(uint16_t op, uint32_t k, uint8_t skip) {
+  code_.push_back({static_cast<uint16_t>(BPF_JMP | op | BPF_K), skip, 0, k});
+}
+
+std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start) {
   CHECK(kCloneThreadFlags == kThreadFlags && kCloneStubFlags == kStubFlags);
   constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);
   constexpr uint32_t kArg0 = offsetof(seccomp_data, args);
-  Builder b;
+  BpfBuilder b;
   b.Load(offsetof(seccomp_data, arch));
   b.IfSkip(BPF_JEQ, AUDIT_ARCH_X86_64, 1);
   b.Return(otherwise);
@@ -79,7 +85,7 @@ std::vector<BpfInstruction> BaseFilter(uint32_t otherwise) {
   b.UnlessSkip(BPF_JGE, static_cast<uint32_t>(kBlobAddr + kBlobSize), 1);
   b.Return(otherwise);
   b.Load(offsetof(seccomp_data, nr));
-  for (const AllowedCall& call : kCalls) {
+  for (const AllowedCall& call : AllowedCalls(threads_start)) {
     if (!call.has_arg0) {
       b.UnlessSkip(BPF_JEQ, call.number, 1);
       b.Return(SECCOMP_RET_ALLOW);

@@ -2,10 +2,10 @@
 #ifndef CAISSON_PLATFORM_STUB_FILTER_H_
 #define CAISSON_PLATFORM_STUB_FILTER_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
-
-#include "absl/types/span.h"
 
 namespace caisson::platform::stub {
 
@@ -18,7 +18,8 @@ struct AllowedCall {
   bool has_arg0 = false;
   uint64_t arg0[2] = {0, 0};
 };
-absl::Span<const AllowedCall> AllowedCalls();
+// `threads_start`: with what guest threads of platform/trap need until they have their own filter.
+std::vector<AllowedCall> AllowedCalls(bool threads_start = false);
 
 // An instruction of classic BPF (struct sock_filter).
 struct BpfInstruction {
@@ -30,7 +31,23 @@ struct BpfInstruction {
 
 // Calls of the table from the blob's instructions are allowed; all others, from the guest's code or
 // in another ABI, get `otherwise` (a SECCOMP_RET_ value).
-std::vector<BpfInstruction> BaseFilter(uint32_t otherwise);
+std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start = false);
+
+// For filters written by hand.
+class BpfBuilder {
+ public:
+  void Load(uint32_t offset);
+  void Return(uint32_t value);
+  // Jump over `skip` instructions if the condition (BPF_JEQ, BPF_JGE, BPF_JSET) does not hold, or holds.
+  void UnlessSkip(uint16_t op, uint32_t k, uint8_t skip);
+  void IfSkip(uint16_t op, uint32_t k, uint8_t skip);
+  size_t size() const { return code_.size(); }
+  std::vector<BpfInstruction> Take() { return std::move(code_); }
+
+ private:
+  void Add(uint16_t code, uint32_t k) { code_.push_back({code, 0, 0, k}); }
+  std::vector<BpfInstruction> code_;
+};
 
 }  // namespace caisson::platform::stub
 

@@ -19,12 +19,26 @@ inline constexpr AddrRange kGuestRange{GuestAddr(0x10000), GuestAddr(0x7ffffc000
 inline constexpr uint64_t kReservedStart = kGuestRange.end.value;
 inline constexpr uint64_t kReservedEnd = 0x7ffffffff000;
 
+// The control area: the control page, then a thread page for each guest thread (platform/trap).
+// Written by the sentry, mapped read-only here.
+inline constexpr size_t kSlotCount = 2048;  // Guest threads of one stub, for platforms that use slots.
 inline constexpr uint64_t kControlAddr = kReservedStart;
-inline constexpr size_t kControlSize = kPageSize;
-inline constexpr uint64_t kResultAddr = kReservedStart + 0x10000;
-inline constexpr size_t kResultSize = 16 * kPageSize;
+inline constexpr uint64_t kThreadPageAddr = kControlAddr + kPageSize;
+inline constexpr size_t kControlSize = (1 + kSlotCount) * kPageSize;
+// The result area: the result pages, then a slot for each guest thread.
+inline constexpr uint64_t kResultAddr = kReservedStart + 0xff0000;
+inline constexpr size_t kResultPages = 16;
+inline constexpr uint64_t kSlotAddr = kResultAddr + kResultPages * kPageSize;
+inline constexpr size_t kSlotSize = 4 * kPageSize;
+inline constexpr size_t kResultSize = kResultPages * kPageSize + kSlotCount * kSlotSize;
+static_assert(kSlotAddr % kSlotSize == 0);
+static_assert(kControlAddr + kControlSize <= kResultAddr);
 inline constexpr uint64_t kBlobAddr = 0x7fffff000000;
-inline constexpr size_t kBlobSize = kPageSize;
+static_assert(kResultAddr + kResultSize <= kBlobAddr);
+// The first page is the worker's code, the rest the platform's own for its guest threads.
+inline constexpr size_t kWorkerBlobSize = kPageSize;
+inline constexpr uint64_t kThreadBlobAddr = kBlobAddr + kWorkerBlobSize;
+inline constexpr size_t kBlobSize = 8 * kPageSize;
 inline constexpr uint64_t kVdsoAddr = 0x7fffff100000;  // [vvar...] then [vdso].
 inline constexpr uint64_t kVdsoEnd = 0x7fffff200000;
 
@@ -58,7 +72,7 @@ struct ControlPage {
   Request requests[kMaxRequests];
   char name[64];  // For PR_SET_NAME.
 };
-static_assert(sizeof(ControlPage) == kControlSize);
+static_assert(sizeof(ControlPage) == kPageSize);
 
 // Written by the stub, so by the guest too: every value read from here is untrusted.
 struct ResultPage {
@@ -76,7 +90,6 @@ static_assert(sizeof(ResultPage) <= kPageSize);
 
 // Later pages of the result area.
 inline constexpr size_t kResidencyOffset = kPageSize;  // mincore(2)'s answer, one page.
-inline constexpr size_t kSentryResultSize = 2 * kPageSize;  // What the sentry maps.
 // Signal frames of the worker (a fault in a compare-exchange), and of a guest thread whose fault
 // is being looked at. Both grow down.
 inline constexpr uint64_t kWorkerStackTop = kResultAddr + 9 * kPageSize;

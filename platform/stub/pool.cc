@@ -7,8 +7,11 @@
 namespace caisson::platform::stub {
 
 StubPool::StubPool(std::unique_ptr<StubProcess> zygote, size_t target)
-    : target_(target), zygote_(std::move(zygote)) {
+    : target_(target), zygote_(std::move(zygote)) {}
+
+void StubPool::Fill() {
   MutexLock lock(mu_);
+  if (pending_.has_value() || ready_.size() >= target_) return;
   Result<void> started = StartLocked();
   if (!started.ok()) LOG_WARNING("no stub is kept ready: ", ErrnoName(started.error()));
 }

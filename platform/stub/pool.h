@@ -15,9 +15,14 @@ namespace caisson::platform::stub {
 
 // Thread-safe. There is no thread of its own: Take() asks the zygote for the next clone and does
 // not wait for it; whoever comes next collects it.
+//
+// Empty until Fill() or Take(), which come after the sentry has confined itself: a clone that is
+// under way while the sentry changes its root would keep the old one.
 class StubPool {
  public:
   StubPool(std::unique_ptr<StubProcess> zygote, size_t target);
+  // Asks for the first stub.
+  void Fill() ABSL_LOCKS_EXCLUDED(mu_);
   // A stub with no guest mappings. Errors: EAGAIN, ENOMEM, EMFILE, EIO.
   Result<std::unique_ptr<StubProcess>> Take() ABSL_LOCKS_EXCLUDED(mu_);
 

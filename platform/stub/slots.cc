@@ -24,14 +24,13 @@ Errno HostError() {
   }
 }
 
-// Maps `mapped` bytes of a new memfd of `size` bytes for writing, then seals it.
-Result<SharedMapping> MakePages(const char* name, size_t size, size_t mapped, int seals,
-                                UniqueFd* fd) {
+// Maps a new memfd of `size` bytes for writing, then seals it. Pages exist once they are touched.
+Result<SharedMapping> MakePages(const char* name, size_t size, int seals, UniqueFd* fd) {
   fd->reset(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd->valid() || ftruncate(fd->get(), static_cast<off_t>(size)) != 0) return HostError();
-  void* p = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0);
+  void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0);
   if (p == MAP_FAILED) return HostError();
-  SharedMapping mapping(p, mapped);
+  SharedMapping mapping(p, size);
   if (fcntl(fd->get(), F_ADD_SEALS, seals | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     return HostError();
   return mapping;
@@ -55,9 +54,9 @@ SharedMapping::~SharedMapping() {
 Result<SlotPair> MakeSlots() {
   SlotPair pair;
   pair.sentry.control_mapping =
-      TRY(MakePages("control", kControlSize, kControlSize, kSealFutureWrite, &pair.stub.control));
+      TRY(MakePages("control", kControlSize, kSealFutureWrite, &pair.stub.control));
   pair.sentry.result_mapping =
-      TRY(MakePages("result", kResultSize, kSentryResultSize, 0, &pair.stub.result));
+      TRY(MakePages("result", kResultSize, 0, &pair.stub.result));
   // The first pages are there from now on: a stub that could not get them would be killed.
   pair.sentry.control()->count = 0;
   pair.sentry.result()->executed = 0;

@@ -31,6 +31,13 @@ struct Slots {
   SharedMapping result_mapping;
   UniqueFd socket;
   ControlPage* control() const { return static_cast<ControlPage*>(control_mapping.get()); }
+  // Of guest thread `index`, for platforms that use them.
+  void* thread_page(size_t index) const {
+    return static_cast<char*>(control_mapping.get()) + (1 + index) * kPageSize;
+  }
+  void* thread_slot(size_t index) const {
+    return static_cast<char*>(result_mapping.get()) + kResultPages * kPageSize + index * kSlotSize;
+  }
   // Written by the guest at any time: copy once, then check.
   volatile ResultPage* result() const {
     return static_cast<volatile ResultPage*>(result_mapping.get());

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -21,7 +22,7 @@
 namespace caisson::platform::stub {
 namespace {
 
-constexpr int kReapTimeoutMs = 30000;  // Tearing down a very large address space takes a while.
+constexpr timespec kReapTimeout = {30, 0};  // Tearing down a very large address space takes a while.
 
 // One message of one byte, with the kernel's word who sent it. Returns 0 at the end of file.
 pid_t ReceiveHello(int socket) {
@@ -46,42 +47,57 @@ pid_t ReceiveHello(int socket) {
   return 0;
 }
 
+StubProcess::FinalUsage ToFinalUsage(const rusage& usage) {
+  return {static_cast<uint64_t>(usage.ru_maxrss) * 1024, static_cast<uint64_t>(usage.ru_minflt),
+          static_cast<uint64_t>(usage.ru_majflt)};
+}
+
 }  // namespace
 
 bool IsThreadOf(pid_t pid, pid_t tid) {
   return tid > 0 && tid != pid && syscall(SYS_tgkill, pid, tid, 0) == 0;
 }
 
-StubProcess::StubProcess(Slots slots, pid_t pid) : pid_(pid), slots_(std::move(slots)) {}
+StubProcess::StubProcess(Slots slots, pid_t pid, UniqueFd pidfd, PrepareSlots prepare)
+    : pid_(pid), pidfd_(std::move(pidfd)), prepare_(prepare), slots_(std::move(slots)) {}
 
-Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots) {
+Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots, PrepareSlots prepare) {
   const pid_t pid = ReceiveHello(slots.socket.get());
   if (pid <= 1) return Errno::kEAGAIN;
   int off = 0;
   setsockopt(slots.socket.get(), SOL_SOCKET, SO_PASSCRED, &off, sizeof(off));
-  std::unique_ptr<StubProcess> stub(new StubProcess(std::move(slots), pid));
+  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  std::unique_ptr<StubProcess> stub(
+      new StubProcess(std::move(slots), pid, std::move(pidfd), prepare));
+  if (!stub->pidfd_.valid()) return Errno::kEMFILE;
   const pid_t tid = stub->slots_.result()->ready_tid;
   if (IsThreadOf(pid, tid)) stub->ready_thread_.store(tid, std::memory_order_relaxed);
   return stub;
 }
 
 StubProcess::~StubProcess() {
+  if (!reaped_) End();
+}
+
+StubProcess::FinalUsage StubProcess::End() {
+  reaped_ = true;
   Kill();
-  const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
-  if (pidfd >= 0) {
-    pollfd p{pidfd, POLLIN, 0};
+  if (pidfd_.valid()) {
+    pollfd p{pidfd_.get(), POLLIN, 0};
     int n;
-    do n = poll(&p, 1, kReapTimeoutMs);
+    do n = ppoll(&p, 1, &kReapTimeout, nullptr);
     while (n < 0 && errno == EINTR);
-    close(pidfd);
     if (n == 0) {
       LOG_ERROR("stub ", pid_, " does not end; it is left behind");
-      return;
+      return {};
     }
   }
   siginfo_t info;
-  while (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED) != 0 && errno == EINTR) {
+  rusage usage{};
+  // The call itself takes a fifth argument (waitid(2), C library/kernel differences).
+  while (syscall(SYS_waitid, P_PID, pid_, &info, WEXITED, &usage) != 0 && errno == EINTR) {
   }
+  return ToFinalUsage(usage);
 }
 
 void StubProcess::Kill() {
@@ -95,7 +111,7 @@ Errno StubProcess::Broken(const char* why) {
   return Errno::kEIO;
 }
 
-Result<void> StubProcess::RingLocked(absl::Span<const int> fds) {
+Result<void> StubProcess::RingLocked(absl::Span<const int> fds, bool may_close) {
   if (dead()) return Errno::kEIO;
   CHECK(fds.size() <= kMaxDescriptors);
   char byte = 0;
@@ -113,8 +129,10 @@ Result<void> StubProcess::RingLocked(absl::Span<const int> fds) {
     c->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
     std::memcpy(CMSG_DATA(c), fds.data(), fds.size() * sizeof(int));
   }
-  slots_.control()->flags = fds.empty() ? 0 : ControlPage::kCloseAll;
-  std::atomic_thread_fence(std::memory_order_release);
+  const bool close_all = (must_close_ || !fds.empty()) && may_close;
+  if (close_all) must_close_ = false;
+  slots_.control()->flags = close_all ? ControlPage::kCloseAll : 0;
+  std::atomic_signal_fence(std::memory_order_release);  // The system call orders the rest.
   for (;;) {
     if (sendmsg(slots_.socket.get(), &msg, MSG_NOSIGNAL) == 1) return OkResult();
     if (errno == EINTR) continue;
@@ -131,7 +149,7 @@ Result<void> StubProcess::AwaitLocked() {
   do n = recv(slots_.socket.get(), &byte, 1, 0);
   while (n < 0 && errno == EINTR);
   if (n != 1) return Broken("ended while it was asked something");
-  std::atomic_thread_fence(std::memory_order_acquire);
+  std::atomic_signal_fence(std::memory_order_acquire);
   return OkResult();
 }
 
@@ -154,6 +172,7 @@ Result<void> StubProcess::Run(absl::Span<const Request> requests, absl::Span<con
                               Outcome* outcome) {
   CHECK(requests.size() <= kMaxRequests);
   MutexLock lock(mu_);
+  if (!fds.empty()) TRY(CloseLocked());
   ControlPage* control = slots_.control();
   std::copy(requests.begin(), requests.end(), control->requests);
   control->count = static_cast<uint32_t>(requests.size());
@@ -191,12 +210,35 @@ void StubProcess::SetName(absl::string_view name) {
   if (!RingLocked({}).ok() || !AwaitLocked().ok()) LOG_DEBUG("stub ", pid_, " got no name");
 }
 
-Result<pid_t> StubProcess::CloneThread() {
+// So that the descriptors of the next vector are 1, 2, ...
+Result<void> StubProcess::CloseLocked() {
+  if (!must_close_) return OkResult();
+  slots_.control()->count = 0;
+  TRY(RingLocked({}));
+  return AwaitLocked();
+}
+
+Result<UniqueFd> StubProcess::TakeDescriptor(int stub_fd) {
+  MutexLock lock(mu_);
+  return TakeDescriptorLocked(stub_fd);
+}
+
+// It is closed in the stub with the next vector, or before it.
+Result<UniqueFd> StubProcess::TakeDescriptorLocked(int stub_fd) {
+  must_close_ = true;
+  UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd_.get(), stub_fd, 0)));
+  if (!fd.valid()) return Errno::kEIO;
+  return fd;
+}
+
+Result<pid_t> StubProcess::CloneThread(ThreadStart* start) {
+  const uint64_t r8 = start == nullptr ? 0 : start->r8, r9 = start == nullptr ? 0 : start->r9;
   MutexLock lock(mu_);
   ControlPage* control = slots_.control();
-  control->requests[0] = {RequestKind::kCloneThread, SYS_clone, {kCloneThreadFlags}};
+  control->requests[0] = {RequestKind::kCloneThread, SYS_clone, {kCloneThreadFlags, 0, 0, 0, r8, r9}};
   control->count = 1;
-  TRY(RingLocked({}));
+  // Nothing is closed: the new thread may be making a descriptor for us.
+  TRY(RingLocked({}, false));
   TRY(AwaitLocked());
   Outcome outcome;
   TRY(CollectLocked(1, &outcome));
@@ -204,6 +246,10 @@ Result<pid_t> StubProcess::CloneThread() {
   const auto tid = static_cast<pid_t>(outcome.results[0]);
   // The guest could have changed the answer. Any of its threads will do, but no other process's.
   if (!IsThreadOf(pid_, tid)) return Broken("not a thread of this stub");
+  if (start != nullptr && start->started) {
+    const int fd = TRY(start->started());
+    if (fd >= 0) start->made = TRY(TakeDescriptorLocked(fd));
+  }
   return tid;
 }
 
@@ -228,7 +274,9 @@ Result<std::unique_ptr<StubProcess>> StubProcess::FinishClone(Slots slots) {
 }
 
 Result<Slots> StubProcess::StartCloneLocked() {
+  TRY(CloseLocked());
   SlotPair pair = TRY(MakeSlots());
+  if (prepare_ != nullptr) prepare_(pair.sentry);
   pair.sentry.control()->flags = ControlPage::kReadyThread;
   ControlPage* control = slots_.control();
   control->requests[0] = {
@@ -246,7 +294,7 @@ Result<std::unique_ptr<StubProcess>> StubProcess::FinishCloneLocked(Slots slots)
   if (outcome.executed != 1)
     return outcome.host_errno == ENOMEM ? Errno::kENOMEM : Errno::kEAGAIN;
   // The parent has closed the child's end by now: if the child is gone, this is an end of file.
-  return Greet(std::move(slots));
+  return Greet(std::move(slots), prepare_);
 }
 
 size_t StubProcess::Poke(uint64_t address, absl::Span<const char> from) {

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/strings/string_view.h"
@@ -14,6 +15,7 @@
 #include "base/guest_addr.h"
 #include "base/mutex.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/slots.h"
 
@@ -27,9 +29,12 @@ namespace caisson::platform::stub {
 // code can make neither message, so it cannot make us believe that a vector is done.
 class StubProcess {
  public:
+  // Fills what a guest thread reads, before a stub starts.
+  using PrepareSlots = void (*)(const Slots&);
+
   // Waits for the first message of a new stub, which tells its pid by the kernel's word.
-  // Errors: EAGAIN if the process ended before.
-  static Result<std::unique_ptr<StubProcess>> Greet(Slots slots);
+  // Errors: EAGAIN if the process ended before, EMFILE.
+  static Result<std::unique_ptr<StubProcess>> Greet(Slots slots, PrepareSlots prepare);
   // Kills and reaps. No guest thread may be traced any more.
   ~StubProcess();
 
@@ -52,11 +57,30 @@ class StubProcess {
   // mincore(2) of at most kPageSize pages.
   Result<void> Residency(uint64_t address, absl::Span<uint8_t> pages) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Kills and reaps now, and tells the usage at the end. Nothing else is called afterwards.
+  struct FinalUsage {
+    uint64_t peak = 0;  // Bytes.
+    uint64_t minor_faults = 0;
+    uint64_t major_faults = 0;
+  };
+  FinalUsage End();
+
   // prctl(PR_SET_NAME) of the worker. Best effort.
   void SetName(absl::string_view name) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // A new guest thread, parked in the blob with all signals blocked. Errors: EAGAIN, EIO.
-  Result<pid_t> CloneThread() ABSL_LOCKS_EXCLUDED(mu_);
+  // A new guest thread, with all signals blocked and these values in its registers: parked in the
+  // blob, or where ThreadCode::start says. Errors: EAGAIN, EIO.
+  //
+  // `started`, if there is one, waits for the thread's start and returns the number of a descriptor
+  // that it made, or -1; that is taken out of the stub and put into `made`. Meanwhile no vector runs.
+  struct ThreadStart {
+    uint64_t r8 = 0, r9 = 0;
+    std::function<Result<int>()> started;
+    UniqueFd made;
+  };
+  Result<pid_t> CloneThread(ThreadStart* start = nullptr) ABSL_LOCKS_EXCLUDED(mu_);
+  // The same of the ready thread, before there is any other.
+  Result<UniqueFd> TakeDescriptor(int stub_fd) ABSL_LOCKS_EXCLUDED(mu_);
   // The thread that a stub was started with, or -1; the caller owns it then.
   pid_t TakeReadyThread();
 
@@ -67,6 +91,9 @@ class StubProcess {
   Result<Slots> StartClone() ABSL_LOCKS_EXCLUDED(mu_);
   Result<std::unique_ptr<StubProcess>> FinishClone(Slots slots) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // The pages shared with it; they stay where they are.
+  const Slots& slots() const { return slots_; }
+
   // Guards the scratch stack at kFaultStackTop. Innermost.
   Mutex& fault_mutex() ABSL_LOCK_RETURNED(fault_mu_) { return fault_mu_; }
 
@@ -75,8 +102,11 @@ class StubProcess {
   size_t Poke(uint64_t address, absl::Span<const char> from) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  StubProcess(Slots slots, pid_t pid);
-  Result<void> RingLocked(absl::Span<const int> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  StubProcess(Slots slots, pid_t pid, UniqueFd pidfd, PrepareSlots prepare);
+  Result<void> RingLocked(absl::Span<const int> fds, bool may_close = true)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<UniqueFd> TakeDescriptorLocked(int stub_fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<void> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<void> AwaitLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<void> CollectLocked(size_t count, Outcome* outcome) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<Slots> StartCloneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -86,9 +116,13 @@ class StubProcess {
   Errno Broken(const char* why);
 
   const pid_t pid_;
+  const UniqueFd pidfd_;
+  const PrepareSlots prepare_;
   Mutex mu_;  // One vector at a time: guards the control page and the socket.
-  Slots slots_;
+  const Slots slots_;
+  bool must_close_ ABSL_GUARDED_BY(mu_) = false;  // There are descriptors besides the socket.
   Mutex fault_mu_;
+  bool reaped_ = false;  // The destroying thread's.
   std::atomic<bool> dead_{false};
   std::atomic<pid_t> ready_thread_{-1};
 };

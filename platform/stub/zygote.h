@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "base/guest_addr.h"
 #include "base/result.h"
@@ -18,6 +19,13 @@ struct ZygoteConfig {
   int oom_score_adj = 500;
   // What the base filter answers to calls that are not the blob's (SECCOMP_RET_...).
   uint32_t filter_otherwise = 0;
+  // Whether it allows what a guest thread calls at its start (AllowedCalls()).
+  bool threads_start = false;
+  // Signals besides SIGSEGV and SIGBUS that Blob::handler takes, if there is one, from guest
+  // threads; it runs with all signals blocked that it does not take for the CPU.
+  std::vector<int> handled_signals;
+  // Run on a new stub's pages before it starts, for a platform's thread pages.
+  StubProcess::PrepareSlots prepare = nullptr;
 };
 
 struct Zygote {

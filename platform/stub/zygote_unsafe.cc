@@ -41,7 +41,8 @@ struct Failure {
 // Everything that the child needs, prepared before the fork: it allocates nothing. Not on the
 // stack, which the child unmaps if it is in the reserved range.
 struct ZygoteArgs {
-  uint64_t entry, fault, restorer;  // Of the blob.
+  uint64_t entry, fault, restorer, handler;  // Of the blob.
+  uint64_t handled_signals;                  // A mask.
   int oom_score_adj;
   int socket, control, result, code;
   sock_fprog filter;
@@ -167,11 +168,25 @@ void DropPrivileges() {
   prctl(PR_SET_NAME, "stub", 0, 0, 0);
   SetLimits();
   MapReservedRange();
-  const uint64_t kSaSiginfo = 4, kSaRestorer = 0x04000000, kSaNodefer = 0x40000000;
-  const KernelSigaction fault{a.fault, kSaSiginfo | kSaRestorer | kSaNodefer,
-                              a.restorer, 0};
-  Must(syscall(SYS_rt_sigaction, SIGSEGV, &fault, nullptr, 8), "rt_sigaction");
-  Must(syscall(SYS_rt_sigaction, SIGBUS, &fault, nullptr, 8), "rt_sigaction");
+  const uint64_t kSaSiginfo = 4, kSaRestorer = 0x04000000, kSaNodefer = 0x40000000,
+                 kSaOnstack = 0x08000000, kSaRestart = 0x10000000;
+  KernelSigaction fault{a.fault, kSaSiginfo | kSaRestorer | kSaNodefer, a.restorer, 0};
+  // The CPU's signals are never blocked in a handler: the kernel would kill (PLATFORM.md 11).
+  uint64_t cpu_signals = 0;
+  for (int signo : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP})
+    cpu_signals |= uint64_t{1} << (signo - 1);
+  if (a.handler != 0) {
+    fault.handler = a.handler;
+    fault.flags |= kSaOnstack | kSaRestart;
+    fault.mask = ~cpu_signals;
+  }
+  for (int signo = 1; signo <= 64; ++signo) {
+    const uint64_t bit = uint64_t{1} << (signo - 1);
+    if ((a.handled_signals & bit) == 0) continue;
+    KernelSigaction action = fault;
+    if ((cpu_signals & bit) == 0) action.flags &= ~kSaNodefer;
+    Must(syscall(SYS_rt_sigaction, signo, &action, nullptr, 8), "rt_sigaction");
+  }
   if (a.socket != kStubSocket) Must(dup3(a.socket, kStubSocket, O_CLOEXEC), "dup3");
   Must(syscall(SYS_close_range, kStubSocket + 1, ~0u, 0), "close_range");
   DropPrivileges();
@@ -236,13 +251,17 @@ Result<void> CheckStarted(int socket) {
 Result<Zygote> StartZygote(const Blob& blob, const ZygoteConfig& config) {
   SlotPair pair = TRY(MakeSlots());
   UniqueFd code = TRY(MakeCodeFile(blob));
-  std::vector<BpfInstruction> filter = BaseFilter(config.filter_otherwise);
+  if (config.prepare != nullptr) config.prepare(pair.sentry);
+  std::vector<BpfInstruction> filter = BaseFilter(config.filter_otherwise, config.threads_start);
   static_assert(sizeof(BpfInstruction) == sizeof(sock_filter));
   auto args_owner = std::make_unique<ZygoteArgs>();
   ZygoteArgs& args = *args_owner;
   args.entry = blob.entry;
   args.fault = blob.fault;
   args.restorer = blob.restorer;
+  args.handler = blob.handler;
+  args.handled_signals = (uint64_t{1} << (SIGSEGV - 1)) | (uint64_t{1} << (SIGBUS - 1));
+  for (int signo : config.handled_signals) args.handled_signals |= uint64_t{1} << (signo - 1);
   args.oom_score_adj = std::clamp(config.oom_score_adj, 0, 1000);
   args.socket = pair.stub.socket.get();
   args.control = pair.stub.control.get();
@@ -270,7 +289,7 @@ Result<Zygote> StartZygote(const Blob& blob, const ZygoteConfig& config) {
     waitpid(pid, nullptr, __WALL);
     return started.error();
   }
-  zygote.process = TRY(StubProcess::Greet(std::move(pair.sentry)));
+  zygote.process = TRY(StubProcess::Greet(std::move(pair.sentry), config.prepare));
   if (zygote.process->pid() != pid) {
     LOG_ERROR("the first stub is in another pid namespace");
     return Errno::kEIO;

@@ -1,6 +1,7 @@
 #include "runsc/cgroup/cgroup.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -182,8 +183,18 @@ absl::Status Cgroup::Apply(const oci::Resources& resources) const {
   return absl::OkStatus();
 }
 
-absl::Status Cgroup::Join() const {
+UniqueFd Cgroup::OpenV2() const {
+  auto v2 = paths_.find("");
+  if (v2 == paths_.end()) return UniqueFd();
+  return UniqueFd(open(v2->second.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+absl::Status Cgroup::Join(bool in_v2) const {
   for (const auto& [controller, path] : paths_) {
+    if (in_v2 && controller.empty()) continue;
+    // A thread that moves itself, which only v1 allows, waits for nobody; a process waits for an RCU
+    // grace period (Linux kernel/cgroup/cgroup.c, cgroup_procs_write_start()).
+    if (!controller.empty() && WriteText(path + "/tasks", "0").ok()) continue;
     absl::Status status = WriteText(path + "/cgroup.procs", "0");
     if (!status.ok()) return Annotate(status, "joining the cgroup");
   }
@@ -199,6 +210,9 @@ std::vector<pid_t> Cgroup::Processes() const {
 }
 
 absl::Status Cgroup::KillAndRemove() const {
+  bool empty = true;
+  for (const auto& [controller, path] : paths_) empty &= rmdir(path.c_str()) == 0 || errno == ENOENT;
+  if (empty) return absl::OkStatus();
   if (can_freeze() && IsFrozen()) (void)SetFrozen(false);
   // Ten seconds: a process in an uninterruptible wait may take its time.
   bool gone = WaitFor(10'000, [&] {

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/unique_fd.h"
 #include "runsc/cgroup/hierarchy.h"
 #include "runsc/oci/spec.h"
 
@@ -44,8 +45,10 @@ class Cgroup {
   absl::Status Create();
   // Writes the limits; pids.max is raised by what the sandbox needs.
   absl::Status Apply(const oci::Resources& resources) const;
-  // Moves the calling process.
-  absl::Status Join() const;
+  // Its directory of v2, for CLONE_INTO_CGROUP; invalid if there is none.
+  UniqueFd OpenV2() const;
+  // Moves the calling process, which has one thread; `in_v2`: not in v2, where it is already.
+  absl::Status Join(bool in_v2 = false) const;
   // Ends what is in it and removes the directories; those that are gone are fine.
   absl::Status KillAndRemove() const;
 

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/test_temp.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runsc/cgroup/file.h"
@@ -21,8 +22,8 @@ namespace {
 class LimitsTest : public testing::Test {
  protected:
   LimitsTest() {
-    char name[] = "/tmp/caisson-cgroup-test.XXXXXX";
-    dir_ = mkdtemp(name);
+    std::string name = TempPattern("caisson-cgroup-test");
+    dir_ = mkdtemp(name.data());
   }
   ~LimitsTest() override { std::filesystem::remove_all(dir_); }
 

@@ -52,8 +52,8 @@ void AddGlobals(App& app, Args& a, std::string& log_format, std::string& overlay
       ->check(CLI::IsMember({"text", "json"}));
   app.add_flag("--systemd-cgroup", o.systemd_cgroup, "Cgroups by systemd");
   app.add_option("--rootless", rootless, "true, false or auto")->expected(0, 1);
-  app.add_option("--platform", o.platform, "auto, ptrace, trap or kvm")
-      ->check(CLI::IsMember({"auto", "ptrace", "trap", "kvm"}));
+  app.add_option("--platform", o.platform, "auto, trap, trap-notify-off, ptrace or kvm")
+      ->check(CLI::IsMember({"auto", "trap", "trap-notify-off", "ptrace", "kvm"}));
   app.add_option("--network", o.network, "none, sandbox or host")
       ->check(CLI::IsMember({"none", "sandbox", "host"}));
   app.add_option("--overlay2", overlay, "none, root:memory or all:memory")
@@ -166,8 +166,14 @@ void AddInformation(App& app, Args& a, bool& unused) {
   c->add_flag("--stacks", a.stacks, "Stacks of the sentry's threads");
   c->add_flag("--ps", a.processes, "Guest processes");
   c->add_flag("--unsupported", a.unsupported, "Calls that were asked for and are not there");
-  c->add_flag("--counters", a.counters);
+  c->add_flag("--counters", a.counters, "How often each system call was made");
+  c->add_option("--histograms", a.timing, "on or off: durations of system calls, for metrics")
+      ->check(CLI::IsMember({"on", "off"}));
+  c->add_option("--profile", a.profile, "Sample the sentry's stacks; write them folded to FILE, or -");
+  c->add_option("--profile-hz", a.profile_hz, "Samples a second of CPU time")->check(CLI::Range(1, 10000));
+  c->add_option("--duration", a.duration, "Seconds of --profile")->check(CLI::Range(0.01, 86400.0));
   c->add_option("--strace", a.strace, "on or off")->check(CLI::IsMember({"on", "off", "all"}));
+  AddCommand(app, "metrics", "Print figures of a sandbox in Prometheus' format", a, "container-id", 1, 1);
   app.add_subcommand("internal-oci-doc", "docs/oci.md")->group("");
   (void)unused;
 }
@@ -222,7 +228,7 @@ size_t CommandIndex(const std::vector<std::string>& arguments) {
   static const auto* commands = new std::set<std::string>{
       "create",  "start", "run",    "exec",   "kill",     "delete", "state",
       "ps",      "list",  "wait",   "spec",   "features", "do",     "debug",
-      "version", "pause", "resume", "update", "events"};
+      "version", "pause", "resume", "update", "events", "metrics"};
   static const auto* ignored =
       new std::set<std::string>(std::begin(kIgnoredGlobals), std::end(kIgnoredGlobals));
   size_t i = 0;

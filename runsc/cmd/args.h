@@ -54,6 +54,9 @@ struct Args {
   std::string cpuset_cpus, cpuset_mems;
   // debug.
   bool stacks = false, processes = false, unsupported = false, counters = false;
+  int profile_hz = 500;
+  double duration = 10;  // Seconds.
+  std::string profile, timing;
   std::string strace;
   // wait.
   int pid = 0;

@@ -21,6 +21,7 @@ absl::StatusOr<int> Spec(const Args& args);
 absl::StatusOr<int> Features(const Args& args);
 absl::StatusOr<int> Do(const Args& args);
 absl::StatusOr<int> Debug(const Args& args);
+absl::StatusOr<int> Metrics(const Args& args);
 absl::StatusOr<int> Version(const Args& args);
 absl::StatusOr<int> Pause(const Args& args);
 absl::StatusOr<int> Resume(const Args& args);

@@ -51,6 +51,16 @@ absl::StatusOr<oci::User> ParseUser(const std::string& text, oci::User user) {
   return user;
 }
 
+std::string Printable(absl::string_view text) {
+  std::string out;
+  for (char c : text) {
+    auto u = static_cast<unsigned char>(c);
+    bool control = (u < 0x20 && c != '\n' && c != '\t') || u == 0x7f;
+    out += control ? '?' : c;
+  }
+  return out;
+}
+
 std::string UserName(uint32_t uid) {
   absl::StatusOr<std::string> text = oci::ReadFile("/etc/passwd");
   if (text.ok()) {

@@ -24,6 +24,10 @@ absl::StatusOr<runsc::CreateRequest> ReadBundle(const Args& args);
 // "UID[:GID]". Names cannot be looked up: /etc/passwd is the container's.
 absl::StatusOr<oci::User> ParseUser(const std::string& text, oci::User user);
 
+// A hostile sentry's text must not reach the terminal's escape sequences: control characters but
+// newline and tab become "?".
+std::string Printable(absl::string_view text);
+
 // The name of a host user, from /etc/passwd; "#UID" where there is none.
 std::string UserName(uint32_t uid);
 

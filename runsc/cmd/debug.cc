@@ -2,24 +2,10 @@
 #include "base/status.h"
 #include "runsc/cmd/commands.h"
 #include "runsc/cmd/common.h"
+#include "runsc/cmd/profile.h"
 #include "runsc/container/control.h"
 
 namespace caisson::cmd {
-namespace {
-
-// A hostile sentry's text must not reach the terminal's escape sequences.
-std::string Printable(absl::string_view text) {
-  std::string out;
-  for (char c : text) {
-    auto u = static_cast<unsigned char>(c);
-    bool control = (u < 0x20 && c != '\n' && c != '\t') || u == 0x7f;
-    out += control ? '?' : c;
-  }
-  return out;
-}
-
-}  // namespace
-
 absl::StatusOr<int> Debug(const Args& args) {
   ASSIGN_OR_RETURN(Opened container, OpenContainer(args, /*lock=*/false));
   protocol::Request request;
@@ -30,10 +16,14 @@ absl::StatusOr<int> Debug(const Args& args) {
   debug->set_counters(args.counters);
   if (!args.strace.empty()) debug->set_set_strace(args.strace != "off");
   bool any = args.stacks || args.processes || args.unsupported || args.counters;
-  if (!any && args.strace.empty()) {
+  if (!args.timing.empty()) debug->set_set_timing(args.timing != "off");
+  any = any || !args.strace.empty() || !args.timing.empty();
+  if (!any && args.profile.empty()) {
     return absl::InvalidArgumentError(
-        "debug: give --stacks, --ps, --unsupported, --counters or --strace");
+        "debug: give --stacks, --ps, --unsupported, --counters, --strace, --histograms or --profile");
   }
+  if (!args.profile.empty()) RETURN_IF_ERROR(Profile(container.dir.control_socket(), args));
+  if (!any) return 0;
   ASSIGN_OR_RETURN(protocol::Reply reply,
                    runsc::CallSentry(container.dir.control_socket(), request));
   std::string text = Printable(reply.text());

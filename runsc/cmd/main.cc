@@ -32,6 +32,7 @@ const std::map<std::string, Handler>& Handlers() {
                                          {"features", Features},
                                          {"do", Do},
                                          {"debug", Debug},
+                                         {"metrics", Metrics},
                                          {"version", Version},
                                          {"pause", Pause},
                                          {"resume", Resume},

@@ -153,7 +153,10 @@ class Creation {
     if (converted_.network_namespace.has_value()) {
       start.namespaces.push_back({CLONE_NEWNET, *converted_.network_namespace});
     }
-    if (!cgroup_.empty()) start.join_cgroup = [this] { return cgroup_.Join(); };
+    if (!cgroup_.empty()) {
+      start.join_cgroup = [this](bool in_v2) { return cgroup_.Join(in_v2); };
+      start.cgroup_v2 = cgroup_.OpenV2();
+    }
     absl::StatusOr<SandboxProcesses> processes =
         StartSandbox(std::move(start), [this](pid_t monitor) { return RunCreateHooks(monitor); });
     if (!processes.ok()) {

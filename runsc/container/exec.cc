@@ -42,7 +42,10 @@ absl::StatusOr<pid_t> Launch(const ContainerDir& dir, const State& state, protoc
   start.process = std::move(process);
   start.stdio = std::move(stdio);
   cgroup::Cgroup group(state.cgroup_paths);
-  if (!group.empty()) start.join_cgroup = [group] { return group.Join(); };
+  if (!group.empty()) {
+    start.join_cgroup = [group](bool in_v2) { return group.Join(in_v2); };
+    start.cgroup_v2 = group.OpenV2();
+  }
   start.namespaces.push_back(
       {CLONE_NEWNET, absl::StrCat("/proc/", state.processes.monitor_pid, "/ns/net")});
   absl::StatusOr<pid_t> monitor = StartExec(std::move(start));

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/test_temp.h"
 #include "gtest/gtest.h"
 #include "runsc/container/process.h"
 
@@ -31,8 +32,8 @@ State Example() {
 class ContainerDirTest : public testing::Test {
  protected:
   ContainerDirTest() {
-    char name[] = "/tmp/caisson-state-test.XXXXXX";
-    root_ = std::string(mkdtemp(name)) + "/a/b";
+    std::string name = TempPattern("caisson-state-test");
+    root_ = std::string(mkdtemp(name.data())) + "/a/b";
   }
   ~ContainerDirTest() override {
     std::filesystem::remove_all(std::filesystem::path(root_).parent_path().parent_path());

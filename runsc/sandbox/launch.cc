@@ -190,7 +190,7 @@ absl::Status WithLastWords(const absl::Status& status, int error_read) {
 
 absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener) {
   RETURN_IF_ERROR(SetUpTerminal(start.stdio, start.container.mutable_init()));
-  if (start.join_cgroup) RETURN_IF_ERROR(start.join_cgroup());
+  if (start.join_cgroup) RETURN_IF_ERROR(start.join_cgroup(host.in_cgroup_v2));
   std::vector<int> kept = {listener.get(), start.log_fd, start.debug_log_fd};
   for (const GoferSource& source : start.gofers) kept.push_back(source.path_fd.get());
   RETURN_IF_ERROR(KeepOnly(host, start.stdio, kept));
@@ -239,7 +239,7 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
 
 absl::Status LaunchExec(ExecStart& start, HostFds& host) {
   RETURN_IF_ERROR(SetUpTerminal(start.stdio, &start.process));
-  if (start.join_cgroup) RETURN_IF_ERROR(start.join_cgroup());
+  if (start.join_cgroup) RETURN_IF_ERROR(start.join_cgroup(host.in_cgroup_v2));
   RETURN_IF_ERROR(KeepOnly(host, start.stdio, {}));
   // Before the namespaces: the path is the command line's.
   ASSIGN_OR_RETURN(UniqueFd owner, ConnectControl(start.control_socket_path));

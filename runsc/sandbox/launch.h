@@ -13,6 +13,7 @@ struct HostFds {
   UniqueFd exe;      // This executable.
   UniqueFd null;     // /dev/null.
   UniqueFd sync;     // To the command line (sync.h).
+  bool in_cgroup_v2 = false;
 };
 
 // Both return only on failure: they execute the monitor.

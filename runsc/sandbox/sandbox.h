@@ -50,8 +50,10 @@ struct SandboxStart {
   std::vector<NamespacePath> namespaces;
   std::vector<protocol::IdMapping> uid_mappings;  // Empty: the gofer maps identity.
   std::vector<protocol::IdMapping> gid_mappings;
-  // Run in the monitor before anything else, to join the container's cgroup.
-  std::function<absl::Status()> join_cgroup;
+  // Run in the monitor before anything else, to join the container's cgroup. `in_v2`: it was made in
+  // the one of `cgroup_v2`, a directory, already.
+  std::function<absl::Status(bool in_v2)> join_cgroup;
+  UniqueFd cgroup_v2;
 };
 
 // What `create` learns and the state file keeps.
@@ -79,7 +81,8 @@ struct ExecStart {
   std::string container_id;
   protocol::Process process;
   Stdio stdio;
-  std::function<absl::Status()> join_cgroup;
+  std::function<absl::Status(bool in_v2)> join_cgroup;
+  UniqueFd cgroup_v2;
   std::vector<NamespacePath> namespaces;
 };
 absl::StatusOr<pid_t> StartExec(ExecStart start);

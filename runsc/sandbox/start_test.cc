@@ -115,7 +115,7 @@ TEST(StartTest, AFailedHookOrCgroupEndsTheMonitor) {
   EXPECT_THAT(std::string(started.message()), HasSubstr("hook says no"));
   EXPECT_FALSE(IsAlive(seen));
   SandboxStart start = box.Config();
-  start.join_cgroup = [] { return absl::PermissionDeniedError("cgroup says no"); };
+  start.join_cgroup = [](bool) { return absl::PermissionDeniedError("cgroup says no"); };
   EXPECT_THAT(std::string(box.Start(std::move(start)).message()), HasSubstr("cgroup says no"));
   EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
 }
@@ -126,7 +126,7 @@ TEST(StartTest, HooksRunInTheMonitorsNamespacesBeforeTheSentry) {
   start.namespaces = {{CLONE_NEWNET, ""}, {CLONE_NEWUTS, "/proc/self/ns/uts"}};
   bool joined_before = false;
   const std::string flag = box.directory + "/joined";
-  start.join_cgroup = [&] {
+  start.join_cgroup = [&](bool) {
     close(open(flag.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     return absl::OkStatus();
   };

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "base/test_temp.h"
 #include "confine/role.h"
 #include "gofer/process.h"
 #include "gtest/gtest.h"
@@ -57,8 +58,8 @@ int TestMain(int argc, char** argv) {
 }
 
 TestSandbox::TestSandbox(std::vector<std::string> args) : args(std::move(args)) {
-  char name[] = "/tmp/caisson-sandbox-test.XXXXXX";
-  directory = mkdtemp(name);
+  std::string name = TempPattern("caisson-sandbox-test");
+  directory = mkdtemp(name.data());
   socket_path = directory + "/control.sock";
   mkdir((directory + "/root").c_str(), 0755);
 }

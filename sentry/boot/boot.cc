@@ -30,6 +30,7 @@ namespace {
 
 constexpr int kBootTimeoutMs = 10'000;
 #ifdef CAISSON_SANITIZED
+constexpr size_t kThreadStack = 2 << 20;  // Frames have red zones around every variable.
 #else
 constexpr size_t kThreadStack = 256 << 10;
 #endif

@@ -67,6 +67,7 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewGofer(const Mount& mount) {
   vfs::GoferOptions options;
   options.watcher = &watcher_;
   options.mount_options = "";
+  options.unwatched_looks = 128;
   // Bind mounts are shared with the host and with other containers; the root is not.
   options.host_locks = mount.destination() != "/";
   auto fs = vfs::GoferFileSystem::Mount(std::move(sockets_[mount.gofer_index()]), options);

@@ -1,6 +1,7 @@
 #include "sentry/boot/filter.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -9,6 +10,7 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 
 #include <cerrno>
 
@@ -23,6 +25,7 @@ using confine::Without;
 
 constexpr uint32_t kDenyQuietly = bpf::kRetErrno;
 
+constexpr uint64_t kNotifSetFlags = _IOW('!', 4, uint64_t);  // SECCOMP_IOCTL_NOTIF_SET_FLAGS, 6.6.
 constexpr uint64_t kPtraceSysemu = 31;
 constexpr uint64_t kPtraceGetSyscallInfo = 0x420e;
 // glibc's pthread_create(), and nothing that makes a process.
@@ -61,6 +64,9 @@ constexpr FilterRule kRules[] = {
     {SYS_ioctl, {Equals(1, TCSETS)}, "the same"},
     {SYS_ioctl, {Equals(1, TCFLSH)}, "the same"},
     {SYS_ioctl, {Equals(1, TIOCGWINSZ)}, "the same; the host's pty"},
+    {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_RECV)}, "guest threads' calls"},
+    {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_SEND)}, "the same"},
+    {SYS_ioctl, {Equals(1, kNotifSetFlags)}, "the same"},
     {SYS_memfd_create, {}, "tmpfs files, shared memory, slots, System V segments"},
 
     // Memory. Nothing becomes executable after boot.
@@ -97,6 +103,7 @@ constexpr FilterRule kRules[] = {
     // Signals.
     {SYS_rt_sigaction, {}, "handlers"},
     {SYS_rt_sigprocmask, {}, "thread start"},
+    {SYS_setitimer, {Equals(0, ITIMER_PROF)}, "the profiler of runsc debug"},
     {SYS_rt_sigreturn, {}, "handlers"},
     {SYS_tgkill, {}, "interrupting tasks and stubs; there is nothing else in our pid namespace"},
 
@@ -119,10 +126,10 @@ constexpr FilterRule kRules[] = {
     {SYS_wait4, {}, "stubs"},
     {SYS_waitid, {}, "stubs"},
     {SYS_pidfd_open, {}, "stubs"},
+    {SYS_pidfd_getfd, {Equals(2, 0)}, "listeners of guest threads; only stubs are in our pid namespace"},
 
     // Waiting and messages.
     {SYS_ppoll, {}, "waits"},
-    {SYS_poll, {}, "waits"},
     {SYS_recvfrom, {}, "bells of stubs, stdio that is a socket"},
     {SYS_sendto, {Equals(4, 0)}, "stdio that is a socket; no address"},
     {SYS_shutdown, {}, "the end of a connection to the gofer"},

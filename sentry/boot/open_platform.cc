@@ -4,23 +4,51 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "platform/ptrace/ptrace_platform.h"
+#include "platform/trap/trap_platform.h"
 
 namespace caisson::boot {
+namespace {
 
-absl::StatusOr<std::unique_ptr<platform::Platform>> OpenPlatform(
-    const protocol::SandboxConfig& config, const HostFacts& facts) {
-  static_cast<void>(facts);  // For trap: notifications lie below another filter.
-  const std::string& name = config.platform();
-  if (!name.empty() && name != "auto" && name != "ptrace") {
-    return absl::UnimplementedError(absl::StrCat("platform \"", name, "\" is not built in"));
-  }
+using PlatformOr = absl::StatusOr<std::unique_ptr<platform::Platform>>;
+
+PlatformOr OpenPtrace() {
   Result<std::unique_ptr<platform::Platform>> opened = platform::ptrace::Open({});
   if (opened.ok()) return std::move(opened).value();
   // What exactly is missing is found out only now: it costs a process.
   RETURN_IF_ERROR(platform::ptrace::Probe());
   return HostErrnoStatus(static_cast<int>(opened.error()), "opening the ptrace platform");
+}
+
+PlatformOr OpenTrap(const HostFacts& facts, bool notify) {
+  ASSIGN_OR_RETURN(platform::trap::Features features,
+                   platform::trap::Probe(facts.seccomp_filters != 0));
+  if (notify && !features.notify)
+    LOG_INFO("system calls by signals, not notifications: ", features.why_not.message());
+  platform::trap::Config config;
+  config.notify = notify && features.notify;
+  Result<std::unique_ptr<platform::Platform>> opened = platform::trap::Open(config);
+  if (opened.ok()) return std::move(opened).value();
+  return HostErrnoStatus(static_cast<int>(opened.error()), "opening the trap platform");
+}
+
+}  // namespace
+
+PlatformOr OpenPlatform(const protocol::SandboxConfig& config, const HostFacts& facts) {
+  const std::string& name = config.platform();
+  if (name == "ptrace") return OpenPtrace();
+  if (name == "trap" || name == "trap-notify-off") return OpenTrap(facts, name == "trap");
+  if (!name.empty() && name != "auto")
+    return absl::UnimplementedError(absl::StrCat("platform \"", name, "\" is not built in"));
+  PlatformOr trap = OpenTrap(facts, true);
+  if (trap.ok()) {
+    LOG_DEBUG("platform trap: nothing speaks against it");
+    return trap;
+  }
+  LOG_INFO("platform ptrace, because of ", trap.status().message());
+  return OpenPtrace();
 }
 
 }  // namespace caisson::boot

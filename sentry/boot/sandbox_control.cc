@@ -2,6 +2,8 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "base/profiler.h"
+#include "sentry/boot/metrics.h"
 #include "sentry/boot/requests.h"
 #include "sentry/boot/sandbox_kernel.h"
 #include "vfs/tty/tty.h"
@@ -140,6 +142,17 @@ Reply SandboxKernel::Debug(const protocol::DebugRequest& request) {
   Reply reply;
   std::string text;
   if (request.has_set_strace()) dispatcher_.SetStrace(request.set_strace());
+  if (request.has_set_timing()) dispatcher_.SetTiming(request.set_timing());
+  if (request.profile_hz() != 0) {
+    const auto hz = static_cast<int>(std::min<uint32_t>(request.profile_hz(), 1 << 20));
+    if (Result<void> started = profiler::Start(hz); !started.ok())
+      return ErrorReply(Reply::INVALID, absl::StrCat("profile: ", ErrnoName(started.error())));
+  }
+  if (request.take_profile()) {
+    profiler::Stop();
+    absl::StrAppend(&text, profiler::Take());
+  }
+  if (request.metrics()) absl::StrAppend(&text, MetricsText(kernel_, dispatcher_));
   if (request.unsupported())
     for (const auto& [what, count] : kernel_.Unsupported()) absl::StrAppend(&text, what, "\t", count, "\n");
   if (request.counters()) {

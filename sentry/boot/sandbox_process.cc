@@ -157,6 +157,7 @@ Reply SandboxKernel::NewProcess(ContainerState& state, const protocol::Process& 
   args.no_new_privs = spec.no_new_privs();
   args.personality = spec.has_personality() ? spec.personality() : 0;
   args.nice = spec.nice();
+  args.oom_score_adj = spec.oom_score_adj();
   if (!spec.seccomp_bpf().empty()) {
     std::vector<bpf::Instruction> program(spec.seccomp_bpf().size() / sizeof(bpf::Instruction));
     memcpy(program.data(), spec.seccomp_bpf().data(), program.size() * sizeof(bpf::Instruction));

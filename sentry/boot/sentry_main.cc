@@ -64,6 +64,7 @@ int SentryMain(int argc, char** argv) {
     return absl::OkStatus();
   };
   parts.make_kernel = [&](const protocol::SandboxConfig& config) -> std::unique_ptr<KernelControl> {
+    platform->OnConfined();
     return std::make_unique<SandboxKernel>(config, kernel_config, std::move(platform));
   };
   return RunSentry(argc, argv, parts);

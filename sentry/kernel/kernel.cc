@@ -89,6 +89,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   task->no_new_privs = args.no_new_privs;
   if (args.seccomp) task->SetInitialSeccomp(args.seccomp, 2);
   task->nice = args.nice;
+  group->oom_score_adj = group->oom_score_adj_min = args.oom_score_adj;
 
   MutexLock lock(tasks_mu_);
   if (args.pid_ns->dead) return Errno::kESRCH;

@@ -90,6 +90,7 @@ class Kernel {
     bool no_new_privs = false;
     RefPtr<SeccompFilter> seccomp;
     int nice = 0;
+    int oom_score_adj = 0;
     bool leads_session = true;
   };
   // The task does not run before Start(). Errors: execve(2)'s.

@@ -24,9 +24,10 @@ Result<void> Task::Prepare() {
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   IncRef();  // The thread's; ThreadMain drops it.
   kernel_.task_count_.fetch_add(1, std::memory_order_relaxed);
-  // Signals of the sentry process are the main thread's: none reaches a task's thread.
+  // Signals of the sentry process are the main thread's: none but the profiler's reaches a task's.
   sigset_t all, old;
   sigfillset(&all);
+  sigdelset(&all, SIGPROF);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   int error = pthread_create(&thread_, &attr, &Task::ThreadMain, this);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
@@ -115,7 +116,9 @@ void Task::HandleSyscall() {
   registers_replaced_ = false;
   in_syscall_ = true;
   restart_code_ = Errno{0};
+  memory_.BeginCall(number);
   SyscallResult result = kernel_.dispatcher().Dispatch(*this, number);
+  memory_.EndCall();
   current_syscall_.store(-1, std::memory_order_relaxed);
   if (registers_replaced_) {
     in_syscall_ = false;

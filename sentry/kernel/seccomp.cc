@@ -44,13 +44,12 @@ bool AlwaysAllows(const std::vector<bpf::Instruction>& program, int number) {
 
 }  // namespace
 
-SeccompFilter::~SeccompFilter() {
-  RefPtr<SeccompFilter> next = std::move(previous_);
-  // A filter that only we hold can get no new holder meanwhile.
-  while (next != nullptr && next->ref_count() == 1) {
-    std::atomic_thread_fence(std::memory_order_acquire);  // As DecRef(): after its other holders.
-    RefPtr<SeccompFilter> after = std::move(next->previous_);
-    next = std::move(after);
+void SeccompFilter::DecRef() const {
+  const SeccompFilter* filter = this;
+  while (filter != nullptr && filter->DropRef()) {
+    const SeccompFilter* previous = filter->previous_.Release();
+    delete filter;
+    filter = previous;
   }
 }
 

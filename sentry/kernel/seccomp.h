@@ -25,15 +25,14 @@ class SeccompFilter : public RefCounted<SeccompFilter> {
   const RefPtr<SeccompFilter>& previous() const { return previous_; }
   const std::vector<bpf::Instruction>& program() const { return program_; }
   int depth() const { return depth_; }
+  // Ends a chain in a loop: thousands of filters are deeper than a task's host stack.
+  void DecRef() const;
 
  private:
-  friend class RefCounted<SeccompFilter>;
-  // Ends a chain in a loop: thousands of filters are deeper than a task's host stack.
-  ~SeccompFilter();
-
   SeccompFilter() = default;
+  ~SeccompFilter() = default;
   std::vector<bpf::Instruction> program_;
-  RefPtr<SeccompFilter> previous_;
+  mutable RefPtr<SeccompFilter> previous_;  // Changes only where nobody holds us any more.
   int depth_ = 1;
   size_t total_ = 0;
   // Numbers for which the whole chain answers ALLOW whatever the arguments are: no evaluation.

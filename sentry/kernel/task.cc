@@ -160,7 +160,7 @@ ipc::SemUndoList& Task::sem_undo() {
 }
 
 Result<std::string> Task::ReadPath(GuestAddr from, bool allow_empty) {
-  std::string path = TRY(mm_->CopyInString(from, vfs::kPathMax - 1));
+  std::string path = TRY(memory_.CopyInString(from, vfs::kPathMax - 1));
   if (path.empty() && !allow_empty) return Errno::kENOENT;
   return path;
 }
@@ -179,6 +179,7 @@ void Task::SendSignal(int signo, bool to_group) {
 // --- Blocking ---
 
 Result<void> Task::Block(int64_t deadline) {
+  memory_.Settle();
   phase_.store(Phase::kBlocked, std::memory_order_seq_cst);
   Result<void> result;
   {
@@ -202,6 +203,7 @@ Result<void> Task::Block(int64_t deadline) {
 }
 
 Result<void> Task::BlockKillable(int64_t deadline) {
+  memory_.Settle();
   phase_.store(Phase::kBlocked, std::memory_order_seq_cst);
   Result<void> result;
   {

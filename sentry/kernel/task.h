@@ -22,6 +22,7 @@
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/task_charge.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/kernel/task_memory.h"
 #include "sentry/mm/memory_manager.h"
 #include "sentry/signal/signal.h"
 #include "vfs/call_context.h"
@@ -134,9 +135,17 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   const RefPtr<Container>& container_ref() const { return container_; }
 
   // --- Own thread only, no lock. ---
+  // After a system call only the number, the arguments and rip hold, unless all are asked for
+  // (platform::Context::FullRegisters()). To set registers no more than these is needed.
   platform::Registers& regs() { return regs_; }
+  platform::Registers& full_regs() {
+    context_->FullRegisters(regs_);
+    return regs_;
+  }
   platform::Context& context() { return *context_; }
   mm::MemoryManager& mm() { return *mm_; }
+  // For system calls of this task: as mm()'s copies, and cheaper. Own thread.
+  TaskMemory& memory() { return memory_; }
   FdTable& fd_table() { return *fd_table_; }
   FsContext& fs() { return *fs_; }
   const NamespaceSet& namespaces() { return *namespaces_; }
@@ -193,10 +202,10 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void Wake() override;
   void SendSignal(int signo, bool to_group = false) override;
   Result<void> CopyInBytes(GuestAddr from, absl::Span<char> to) override {
-    return mm_->CopyIn(from, to);
+    return memory_.CopyIn(from, to);
   }
   Result<void> CopyOutBytes(GuestAddr to, absl::Span<const char> from) override {
-    return mm_->CopyOut(to, from);
+    return memory_.CopyOut(to, from);
   }
   void* owner() const override { return const_cast<Task*>(this); }
   // As Block(), but only a fatal signal interrupts (vfork, exec).
@@ -300,6 +309,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   // task_clone.cc
   Result<void> Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns);
   // task_exit.cc
+  static Usage DropMm(RefPtr<mm::MemoryManager> mm);
   void ExitTask();
   void CloseTable(RefPtr<FdTable> table);
   void DropCharge();
@@ -326,6 +336,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   std::string comm_ ABSL_GUARDED_BY(mu_);
 
   std::unique_ptr<platform::Context> context_;
+  TaskMemory memory_{*this};
   platform::Registers regs_;
   bool registers_replaced_ = false;
   bool in_syscall_ = false;          // A result that may have to be restarted is in rax.

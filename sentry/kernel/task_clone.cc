@@ -174,7 +174,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
     group->login_uid = group_->login_uid.load(std::memory_order_relaxed);
   }
 
-  platform::Registers regs = regs_;
+  platform::Registers regs = full_regs();
   regs.rax = 0;
   regs.orig_rax = ~uint64_t{0};
   regs.rcx = regs.rip;

@@ -194,10 +194,16 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   image.mm->set_dumpable(secure ? 0 : 1);
   group_->membarrier_registrations.store(0, std::memory_order_relaxed);
   set_creds(RefPtr<const auth::Credentials>(creds));
+  RefPtr<mm::MemoryManager> old_mm = image.mm;
   {
     MutexLock lock(mu_);
-    mm_ = image.mm;
+    std::swap(mm_, old_mm);
     comm_ = image.comm;
+  }
+  const Usage memory = DropMm(std::move(old_mm));
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    group_->dead_usage.Add(memory);
   }
   if (vfork_gate_) {
     vfork_gate_->Open();

@@ -42,6 +42,17 @@ void Task::ReleaseMemory() {
   context_->Detach();
 }
 
+// If it was the last reference to the address space: what that had used.
+Usage Task::DropMm(RefPtr<mm::MemoryManager> mm) {
+  Usage usage;
+  if (!mm) return usage;
+  std::shared_ptr<platform::AddressSpace::FinalUsage> end = mm->address_space().final_usage();
+  mm.reset();
+  platform::AddressSpace::Usage memory;
+  if (end->Claim(&memory)) usage.AddMemory(memory);
+  return usage;
+}
+
 // The task has left `table`: if nobody else uses it, its files are closed as by close(2).
 void Task::CloseTable(RefPtr<FdTable> table) {
   if (!table || !table->DropUser()) return;
@@ -71,7 +82,7 @@ void Task::ExitTask() {
     fs = fs_;
   }
   sem_undo_.reset();
-  mm.reset();  // A stub is dead before its parent's wait returns.
+  const Usage memory = DropMm(std::move(mm));  // A stub is dead before its parent's wait returns.
   if (vfork_gate_) {
     vfork_gate_->Open();
     vfork_gate_.reset();
@@ -96,6 +107,7 @@ void Task::ExitTask() {
       --group_->live_tasks;
       last = group_->live_tasks == 0;
       group_->dead_usage.cpu += times;
+      group_->dead_usage.Add(memory);
       if (group_->leader != this) {
         auto& tasks = group_->tasks;
         auto it = std::find_if(tasks.begin(), tasks.end(), [&](const auto& t) { return t.get() == this; });

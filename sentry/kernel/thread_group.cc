@@ -20,6 +20,12 @@ void Usage::Add(const Usage& o) {
   involuntary_switches += o.involuntary_switches;
 }
 
+void Usage::AddMemory(const platform::AddressSpace::Usage& o) {
+  max_rss_kb = std::max(max_rss_kb, o.peak / 1024);
+  minor_faults += o.minor_faults;
+  major_faults += o.major_faults;
+}
+
 ThreadGroup::ThreadGroup(Kernel& kernel, RefPtr<Pid> pid, RefPtr<SignalActions> actions,
                          const Rlimits& limits)
     : kernel_(kernel),

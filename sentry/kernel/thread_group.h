@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "base/wait_queue.h"
+#include "platform/platform.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/rlimits.h"
 #include "sentry/kernel/session.h"
@@ -41,6 +42,7 @@ struct Usage {
   uint64_t max_rss_kb = 0, minor_faults = 0, major_faults = 0, in_blocks = 0, out_blocks = 0,
            voluntary_switches = 0, involuntary_switches = 0;
   void Add(const Usage& o);
+  void AddMemory(const platform::AddressSpace::Usage& o);
 };
 
 // Locks: members under "tasks lock" are guarded by Kernel::tasks_mu(); those under "signal lock"

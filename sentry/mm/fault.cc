@@ -167,6 +167,13 @@ Result<std::string> MemoryManager::CopyInString(GuestAddr from, size_t max) {
   }
 }
 
+bool MemoryManager::MayWrite(GuestAddr to, uint64_t length) const {
+  if (!impl_->IsGuestRange(to, length, false)) return false;
+  MutexLock lock(impl_->mu);
+  const Vma* vma = impl_->tree.Find(to.value);
+  return vma != nullptr && (vma->protection & abi::kProtWrite) != 0 && to.value + length <= vma->end;
+}
+
 size_t MemoryManager::CopyInForced(GuestAddr from, absl::Span<char> to) {
   size_t done = 0;
   for (;;) {

@@ -187,6 +187,8 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   size_t CopyInPartial(GuestAddr from, absl::Span<char> to) override;
   size_t CopyOutPartial(GuestAddr to, absl::Span<const char> from) override;
   Result<std::string> CopyInString(GuestAddr from, size_t max) override;
+  // Whether one mapping covers all of it and allows writing. Another thread may change that at once.
+  bool MayWrite(GuestAddr to, uint64_t length) const;
   // For ptrace and /proc/PID/mem: regardless of protection, as FOLL_FORCE.
   size_t CopyInForced(GuestAddr from, absl::Span<char> to);
   size_t CopyOutForced(GuestAddr to, absl::Span<const char> from);

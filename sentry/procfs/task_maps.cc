@@ -46,8 +46,8 @@ void AppendHeader(std::string* out, CallContext& ctx, const Vma& vma, absl::stri
   *out += '\n';
 }
 
-// Bytes of one mapping, or of all, as the host's residency tells. Pages of private file mappings
-// that were written cannot be told from clean ones: all of a writable one's count as dirty.
+// Bytes of one mapping, or of all. What several processes map counts fully in Pss, since nobody
+// tells how many they are.
 struct Figures {
   uint64_t size = 0, resident = 0, shared_clean = 0, shared_dirty = 0, private_clean = 0,
            private_dirty = 0, anonymous = 0, locked = 0;
@@ -74,15 +74,20 @@ Figures Measure(mm::MemoryManager& mm, const Vma& vma) {
   for (GuestAddr at = vma.range.start; at < vma.range.end;) {
     const uint64_t bytes = std::min(vma.range.end - at, kPages * kPageSize);
     pages.assign(bytes / kPageSize, 0);
-    if (!mm.address_space().Residency(at, bytes, absl::Span<uint8_t>(pages.data(), pages.size())).ok())
-      break;
-    for (uint8_t p : pages) f.resident += (p & 1) != 0 ? kPageSize : 0;
+    const absl::Span<uint8_t> span(pages.data(), pages.size());
+    if (!mm.address_space().PageStates(at, span).ok()) break;
+    for (uint8_t p : pages) {
+      if ((p & platform::kPageResident) == 0) continue;
+      f.resident += kPageSize;
+      const bool file = (p & platform::kPageOfFile) != 0, shared = (p & platform::kPageExclusive) == 0;
+      // A shared mapping's pages may have been written, through any of its mappings.
+      const bool dirty = !file || (vma.shared && (vma.protection & 2) != 0);
+      (shared ? (dirty ? f.shared_dirty : f.shared_clean)
+              : (dirty ? f.private_dirty : f.private_clean)) += kPageSize;
+      if (!file) f.anonymous += kPageSize;
+    }
     at = at + bytes;
   }
-  const bool writable = (vma.protection & 2) != 0;
-  if (vma.shared) (writable ? f.shared_dirty : f.shared_clean) = f.resident;
-  else (writable || !vma.file ? f.private_dirty : f.private_clean) = f.resident;
-  if (!vma.shared && !vma.file) f.anonymous = f.resident;
   if (vma.locked) f.locked = f.resident;
   return f;
 }

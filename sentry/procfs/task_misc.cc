@@ -243,7 +243,7 @@ Result<std::string> ReadSyscall(CallContext& ctx, TaskObject& o) {
   RefPtr<Task> task = TRY(o.Get());
   TRY(MayInspect(ctx, *task));
   if (task.get() != CallerOf(ctx)) return std::string("running\n");
-  const platform::Registers& r = task->regs();
+  const platform::Registers& r = task->full_regs();
   std::string out = absl::StrCat(task->current_syscall());
   auto hex = [&](uint64_t v) { Append(&out, " 0x%llx", static_cast<unsigned long long>(v)); };
   for (int i = 0; i < 6; ++i) hex(r.arg(i));

@@ -136,7 +136,7 @@ void AppendMemory(std::string* out, mm::MemoryManager& mm) {
 Result<std::string> ReadStat(CallContext& ctx, TaskObject& o) {
   RefPtr<Task> task = TRY(o.Get());
   const GroupState g = SnapshotGroup(o, *task);
-  const kernel::Usage usage = UsageOf(o, *task);
+  kernel::Usage usage = UsageOf(o, *task);
   const SignalState signals = SnapshotSignals(*task);
   const bool permitted = MayInspect(ctx, *task).ok();
   RefPtr<mm::MemoryManager> mm = task->mm_ref();
@@ -147,7 +147,9 @@ Result<std::string> ReadStat(CallContext& ctx, TaskObject& o) {
   if (mm) {
     totals = mm->totals();
     layout = mm->layout();
-    resident = mm->address_space().GetUsage().resident;
+    const platform::AddressSpace::Usage memory = mm->address_space().GetUsage();
+    resident = memory.resident;
+    if (o.whole()) usage.AddMemory(memory);
   }
   auto at = [&](GuestAddr a) { return permitted && mm ? a.value : 0; };
   std::string out;

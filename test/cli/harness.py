@@ -20,14 +20,16 @@ class Result:
 class RunscTest(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="caisson-cli-")
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+        # Cgroups are the host's: several of these tests may run at a time.
+        self.cgroup = "caisson-" + os.path.basename(self.dir)
+        self.addCleanup(self.remove_groups)
         self.root = os.path.join(self.dir, "state")
         self.bundle = os.path.join(self.dir, "bundle")
         os.makedirs(os.path.join(self.bundle, "rootfs"))
         self.spec = json.loads(self.template())
         self.spec["process"]["terminal"] = False
         self.spec["process"]["args"] = ["sleep"]
-        # Cgroups are the host's: several of these tests may run at a time.
-        self.cgroup = "caisson-" + os.path.basename(self.dir)
         self.spec["linux"]["cgroupsPath"] = f"/{self.cgroup}/c"
 
     def tearDown(self):
@@ -35,12 +37,13 @@ class RunscTest(unittest.TestCase):
             for name in os.listdir(self.root):
                 self.runsc("delete", "--force", name)
         self.assertEqual(os.listdir(self.root) if os.path.isdir(self.root) else [], [])
-        shutil.rmtree(self.dir)
-        parents = cgroups_of(self.cgroup)
-        left = [d for p in parents for d in os.listdir(p) if os.path.isdir(os.path.join(p, d))]
-        for parent in parents:
-            remove_group(parent)
+        left = [d for p in cgroups_of(self.cgroup) for d in os.listdir(p)
+                if os.path.isdir(os.path.join(p, d))]
         self.assertEqual(left, [], "a cgroup is left")
+
+    def remove_groups(self):
+        for parent in cgroups_of(self.cgroup):
+            remove_group(parent)
 
     def template(self):
         path = os.path.join(self.dir, "template")

@@ -36,8 +36,8 @@ def mirror():
     return None
 
 
-def complete(root):
-    return all(os.path.exists(os.path.join(root, "usr/bin", name)) for name in NEEDED)
+def complete(root, needed=NEEDED):
+    return all(os.path.exists(os.path.join(root, "usr/bin", name)) for name in needed)
 
 
 def remove(tree):
@@ -45,7 +45,7 @@ def remove(tree):
     subprocess.run(["rm", "-rf", "--one-file-system", tree], stdin=subprocess.DEVNULL, check=True)
 
 
-def make(root):
+def make(root, packages, needed):
     source = mirror()
     if source is None:
         raise RuntimeError("no package source in /etc/apt")
@@ -54,33 +54,33 @@ def make(root):
     # In namespaces of its own: its mounts and processes end with it, however it ends.
     result = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
-         "debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES), RELEASE, partial, source],
+         "debootstrap", "--variant=minbase", "--include=" + ",".join(packages), RELEASE, partial, source],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1200)
     if result.returncode != 0:
         tail = result.stdout.decode(errors="replace").strip().split("\n")[-5:]
         raise RuntimeError("debootstrap: " + " | ".join(tail))
     for leftover in ("var/cache/apt/archives", "var/lib/apt/lists"):
         remove(os.path.join(partial, leftover))
-    if not complete(partial):
+    if not complete(partial, needed):
         raise RuntimeError("the new root lacks programs that the tests need")
     remove(root)
     os.rename(partial, root)
 
 
-def debian_root():
+def debian_root(root=None, packages=PACKAGES, needed=NEEDED):
     """The path of the root; makes it if it is not there. Raises RuntimeError if that is impossible."""
-    root = os.environ.get("CAISSON_ROOT_CACHE", DEFAULT)
+    root = root or os.environ.get("CAISSON_ROOT_CACHE", DEFAULT)
     os.makedirs(os.path.dirname(root), exist_ok=True)
     with open(root + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if complete(root):
+        if complete(root, needed):
             return root
         if shutil.which("debootstrap") is None:
             raise RuntimeError("no debootstrap")
         if os.geteuid() != 0:
             raise RuntimeError("debootstrap needs root")
         try:
-            make(root)
+            make(root, packages, needed)
         except (OSError, subprocess.SubprocessError) as error:
             raise RuntimeError(f"debootstrap: {error}") from error
         return root

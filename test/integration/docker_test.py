@@ -23,7 +23,8 @@ import lib
 from lib import equal, true, until
 
 IMAGE = "caisson-test"
-workspace = lib.Workspace("caisson-docker-")
+PREFIX = "caisson-docker-"
+workspace = lib.Workspace(PREFIX)
 cases = []
 
 
@@ -40,14 +41,15 @@ class Engine:
         self.host = "unix://" + os.path.join(self.directory, "docker.sock")
         self.environment = dict(os.environ, DOCKER_HOST=self.host,
                                 DOCKER_CONFIG=os.path.join(self.directory, "client"))
-        self.parent = f"caisson-docker-{os.getpid()}"
+        self.parent = PREFIX + str(os.getpid())
         self.process = None
 
     def start(self):
         """Returns None, or why it is not possible."""
-        for program in ("dockerd", "docker", "containerd", "unshare"):
+        for program in ("dockerd", "docker", "containerd", "unshare", "setpriv"):
             if shutil.which(program) is None:
                 return f"no {program}"
+        self.remove_abandoned()
         runtime = {"path": shutil.which(lib.RUNTIME) or lib.RUNTIME, "runtimeArgs": lib.RUNTIME_OPTIONS}
         config = os.path.join(self.directory, "daemon.json")
         with open(config, "w") as file:
@@ -55,13 +57,14 @@ class Engine:
         for name in ("data", "exec", "client"):
             os.makedirs(os.path.join(self.directory, name))
         self.log = os.path.join(self.directory, "dockerd.log")
-        script = ("ip link set lo up; exec dockerd --config-file {d}/daemon.json --data-root {d}/data "
+        script = ("ip link set lo up; mount -t tmpfs tmpfs /run; exec dockerd --config-file {d}/daemon.json --data-root {d}/data "
                   "--exec-root {d}/exec --pidfile {d}/pid -H {host} --cgroup-parent {parent} "
                   "--bridge=none --iptables=false --ip6tables=false --ip-forward=false --userland-proxy=false "
                   ).format(d=self.directory, host=self.host, parent=self.parent)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child",
+                # However we end, all of it ends.
+                ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child",
                  "--mount-proc", "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 60
@@ -100,12 +103,25 @@ class Engine:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
-        for path in sorted(lib.cgroups_named(self.parent), key=len, reverse=True):
-            for at, _, _ in os.walk(path, topdown=False):
-                try:
-                    os.rmdir(at)
-                except OSError:
-                    pass
+        remove_cgroups(self.parent)
+
+    @staticmethod
+    def remove_abandoned():
+        """Cgroups of runs that were killed; their processes and mounts ended with their namespaces."""
+        names = {name for _, folders, _ in os.walk("/sys/fs/cgroup") for name in folders
+                 if re.fullmatch(PREFIX + r"\d+", name)}
+        for name in names:
+            if not lib.alive(int(name[len(PREFIX):])):
+                remove_cgroups(name)
+
+
+def remove_cgroups(name):
+    for path in lib.cgroups_named(name):
+        for at, _, _ in os.walk(path, topdown=False):
+            try:
+                os.rmdir(at)
+            except OSError:
+                pass
 
 
 def in_environment(environment, command, stdin, timeout):
@@ -412,7 +428,13 @@ def top():
         until(lambda: "2000" in container("exec", container.name, "ps"), "it does not start")
         out = container("top", container.name)
         true(re.search(r"UID +PID +PPID", out.split("\n")[0]), f"no headline: {out}")
-        true(len(out.strip().split("\n")) >= 3, f"it does not list two processes: {out}")
+        rows = [line.split(None, 7) for line in out.strip().split("\n")[1:]]
+        equal(len(rows), 2, f"processes in {out}")
+        pids = [int(row[1]) for row in rows]
+        true(all(pid > 0 for pid in pids), out)
+        true(all("sleep" in row[7] for row in rows), out)
+        out = container("top", container.name, "-o", "pid,comm")
+        equal([line.split()[1] for line in out.strip().split("\n")[1:]], ["sleep", "sleep"], "top with options of ps")
 
 
 @case

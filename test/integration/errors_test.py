@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What goes wrong: bad bundles, processes of the sandbox that die, guests that take all they can get.
+"""What is wrong before a container runs: bundles, programs, ids, the state directory.
 
 After each case nothing of it may be left: no process, no mount, no cgroup, no state.
 """
@@ -7,17 +7,13 @@ After each case nothing of it may be left: no process, no mount, no cgroup, no s
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
-import uuid
 
-import debian_root
+import box
 import lib
-from lib import equal, true, until
+from box import Container, check_nothing_left, edited, new_name, root, workspace
+from lib import equal, true
 
-workspace = lib.Workspace()
-root = os.path.join(workspace.directory, "busybox")
 cases = []
 
 
@@ -26,16 +22,9 @@ def case(function):
     return function
 
 
-def check_nothing_left(name):
-    states = os.path.join(workspace.state, os.path.basename(lib.RUNTIME))
-    true(not os.path.exists(os.path.join(states, name)), "state is left")
-    until(lambda: lib.cgroups_named(name) == [], f"cgroups are left: {lib.cgroups_named(name)}", 5)
-    equal(lib.mounts_below(workspace.directory), [], "mounts are left")
-
-
 def fails(config, *texts, status=None, prepare=None):
     """create must fail with each of `texts` in its message, and leave nothing."""
-    name = "it-" + uuid.uuid4().hex[:10]
+    name = new_name()
     bundle = workspace.bundle(root, config if isinstance(config, dict) else None)
     if isinstance(config, str):
         workspace.write(bundle, config)
@@ -53,20 +42,6 @@ def fails(config, *texts, status=None, prepare=None):
         true("terminate called" not in result.err and "Check failed" not in result.err, result.err)
         check_nothing_left(name)
     shutil.rmtree(bundle)
-
-
-def edited(**changes):
-    config = lib.spec(args=["/bin/sleep", "1"])
-    for path, value in changes.items():
-        at = config
-        *parents, last = path.split("__")
-        for part in parents:
-            at = at.setdefault(part, {})
-        if value is None:
-            at.pop(last, None)
-        else:
-            at[last] = value
-    return config
 
 
 # Bundles.
@@ -96,7 +71,7 @@ def config_with_wrong_types():
     for path, value in (("process__args", "sh"), ("process__args", [1, 2]), ("root__path", 7), ("mounts", {"a": 1}),
                         ("process__user__uid", -1), ("process__user__uid", "0"), ("linux__namespaces", "pid"),
                         ("process__env", [None]), ("hostname", ["x"]), ("process__rlimits", [{"type": 3}])):
-        name = "it-" + uuid.uuid4().hex[:10]
+        name = new_name()
         bundle = workspace.bundle(root, edited())
         config = edited(**{path: value})
         if path != "root__path":
@@ -136,7 +111,7 @@ def no_arguments():
 
 @case
 def root_missing():
-    name = "it-" + uuid.uuid4().hex[:10]
+    name = new_name()
     bundle = workspace.bundle("/nonexistent/root", edited())
     result = workspace.call("create", "--bundle", bundle, name)
     true(result.status == 1 and "/nonexistent/root" in result.err, str(result))
@@ -145,7 +120,7 @@ def root_missing():
 
 @case
 def root_is_a_file():
-    name = "it-" + uuid.uuid4().hex[:10]
+    name = new_name()
     bundle = workspace.bundle("/etc/passwd", edited())
     result = workspace.call("create", "--bundle", bundle, name)
     true(result.status == 1 and "/etc/passwd" in result.err, str(result))
@@ -165,7 +140,6 @@ def bad_ids():
     for name in ("../x", "a/b", "", ".", "..", "a b", "x" * 2000):
         result = workspace.call("create", "--bundle", bundle, name)
         true(result.status not in (0, "timeout"), f"{name!r}: {result}")
-    check_nothing_left("x")
     true(not os.path.exists(os.path.join(workspace.directory, "x")), "it has left the state directory")
 
 
@@ -221,7 +195,7 @@ def run_script(content, *texts):
     with open(path, "wb") as file:
         file.write(content)
     os.chmod(path, 0o755)
-    name = "it-" + uuid.uuid4().hex[:10]
+    name = new_name()
     bundle = workspace.bundle(root, edited(process__args=["/bin/script"]))
     result = workspace.call("run", "--bundle", bundle, name)
     true(result.status not in (0, "timeout"), str(result))
@@ -254,7 +228,7 @@ def interpreter_that_loops():
 @case
 def cwd_missing_is_made_or_refused():
     # runc makes it; whatever is done, nothing hangs and nothing is left.
-    name = "it-" + uuid.uuid4().hex[:10]
+    name = new_name()
     bundle = workspace.bundle(root, edited(process__cwd="/etc/passwd/x"))
     result = workspace.call("run", "--bundle", bundle, name)
     true(result.status not in (0, "timeout") and result.err, str(result))
@@ -263,72 +237,6 @@ def cwd_missing_is_made_or_refused():
 
 
 # Ids and the order of commands.
-
-class Container:
-    """One that is created from a bundle; `with` removes it and checks that nothing is left."""
-
-    def __init__(self, config, run=False):
-        self.name = "it-" + uuid.uuid4().hex[:10]
-        config["root"]["path"] = root
-        self.bundle = workspace.bundle(root, None)
-        workspace.write(self.bundle, json.dumps(config))
-        self.process = None
-        if run:
-            self.process = subprocess.Popen(workspace.command("run", "--bundle", self.bundle, self.name),
-                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                            stderr=subprocess.DEVNULL, start_new_session=True)
-            until(lambda: self.status() == "running", "it does not start")
-        else:
-            result = workspace.call("create", "--bundle", self.bundle, self.name)
-            equal(result.status, 0, result.err)
-        self.pids = set(self.processes().values()) | set(self.cgroup_pids())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        self.pids |= set(self.cgroup_pids())
-        result = workspace.call("delete", "--force", self.name)
-        if self.process is not None:
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-                if kind is None:
-                    raise AssertionError("run does not end") from None
-        if kind is None:
-            equal(result.status, 0, result.err)
-            until(lambda: not any(map(lib.alive, self.pids)),
-                  f"processes are left: {[pid for pid in self.pids if lib.alive(pid)]}", 10)
-            check_nothing_left(self.name)
-        shutil.rmtree(self.bundle)
-
-    def state(self):
-        result = workspace.call("state", self.name)
-        return json.loads(result.out) if result.status == 0 else None
-
-    def status(self):
-        state = self.state()
-        return state and state["status"]
-
-    def processes(self):
-        """The monitor's, the sentry's and the gofer's pid, by name."""
-        path = os.path.join(workspace.state, os.path.basename(lib.RUNTIME), self.name, "state.json")
-        with open(path) as file:
-            state = json.load(file)
-        return {kind: state[kind]["pid"] for kind in ("monitor", "sentry", "gofer") if kind in state}
-
-    def cgroup_pids(self):
-        found = []
-        for path in lib.cgroups_named(self.name):
-            try:
-                with open(os.path.join(path, "cgroup.procs")) as file:
-                    found += [int(pid) for pid in file.read().split() if pid != "0"]
-            except OSError:
-                pass
-        return found
-
 
 @case
 def duplicate_id():
@@ -360,220 +268,112 @@ def exec_of_what_is_not_there():
         equal(container.status(), "running", "status")
 
 
-# Each process of a sandbox dies at each stage.
+# The state directory.
 
-def kill_matrix(stage, victim):
-    config = edited(process__args=["/bin/sh", "-c", "sleep 100 & sleep 100 & wait"])
-    with Container(config, run=stage == "run") as container:
-        if stage == "started":
-            equal(workspace.call("start", container.name).status, 0, "start")
-        pids = container.processes()
-        if victim not in pids:
-            raise lib.Skip(f"this runtime has no {victim}")
-        until(lambda: stage == "created" or len(container.cgroup_pids()) >= 3 or not container.cgroup_pids(),
-              "no guest")
-        container.pids |= set(container.cgroup_pids())
-        os.kill(pids[victim], signal.SIGKILL)
-        until(lambda: container.status() in ("stopped", None), f"it is {container.status()}")
-        result = workspace.call("exec", container.name, "/bin/true")
-        true(result.status not in (0, "timeout"), "exec after that works")
-        if container.process is not None:
-            true(container.process.wait(10) not in (0, None), "run has ended with status 0")
+class StateDirectory:
+    """A small file system for states; `with` checks that nothing but `filler` is left on it."""
 
+    def __init__(self, options):
+        self.path = os.path.join(workspace.directory, "small")
+        os.makedirs(self.path)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path], check=True)
 
-for stage in ("created", "started", "run"):
-    for victim in ("monitor", "sentry", "gofer"):
-        cases.append((f"{victim}_killed_when_{stage}",
-                      lambda stage=stage, victim=victim: kill_matrix(stage, victim)))
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        left = sorted(os.listdir(self.path))
+        subprocess.run(["umount", self.path], check=kind is None)
+        os.rmdir(self.path)
+        if kind is None:
+            equal([name for name in left if name != "filler"], [], "left in the state directory")
+
+    def call(self, *args):
+        return lib.collect([lib.RUNTIME, "--root", self.path, *lib.RUNTIME_OPTIONS, *args], b"", 60)
 
 
-def kill_during(command, delay):
-    """The command line itself dies `delay` seconds into create or run."""
-    name = "it-" + uuid.uuid4().hex[:10]
-    bundle = workspace.bundle(root, edited(process__args=["/bin/sleep", "100"]))
-    config_path = os.path.join(bundle, "config.json")
-    true(os.path.exists(config_path), "no config")
-    process = subprocess.Popen(workspace.command(command, "--bundle", bundle, name), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    time.sleep(delay)
-    process.kill()
-    process.wait()
+def create_in(states, message):
+    """Returns whether it worked; where not, it says why and leaves nothing."""
+    name = new_name()
+    bundle = workspace.bundle(root, edited(process__args=["/bin/true"]))
+    result = states.call("run", "--bundle", bundle, name)
+    if result.status != 0:
+        true(result.status == 1 and message in result.err.lower(), str(result))
+        equal(states.call("delete", "--force", name).status, 0, "delete --force")
+    check_nothing_left(name, [states.path])
+    shutil.rmtree(bundle)
+    return result.status == 0
 
-    def pids():
-        found = []
-        for path in lib.cgroups_named(name):
-            with open(os.path.join(path, "cgroup.procs")) as file:
-                found += [int(pid) for pid in file.read().split() if pid != "0"]
-        return found
 
-    left = pids()
-    result = workspace.call("delete", "--force", name)
-    equal(result.status, 0, result.err)
-    until(lambda: not any(map(lib.alive, left)), "processes are left", 10)
-    check_nothing_left(name)
+@case
+def state_directory_full():
+    worked = []
+    # Full at the first byte, and at each later one that is written.
+    for free in (0, 4096, 8192, 12288, 16384, 32768, 65536):
+        with StateDirectory("size=256k") as states:
+            with open(os.path.join(states.path, "filler"), "wb") as file:
+                file.write(bytes((256 << 10) - free))
+            worked.append(create_in(states, "no space left on device"))
+    true(not worked[0] and worked[-1], f"worked: {worked}")
+
+
+@case
+def state_directory_without_inodes():
+    # The root takes one.
+    worked = []
+    for inodes in range(1, 10):
+        with StateDirectory(f"size=1m,nr_inodes={inodes}") as states:
+            worked.append(create_in(states, "no space left on device"))
+    true(not worked[0] and worked[-1], f"worked: {worked}")
+
+
+@case
+def state_directory_read_only():
+    with StateDirectory("ro") as states:
+        true(not create_in(states, "read-only file system"), "it works")
+
+
+@case
+def state_directory_is_a_file():
+    path = os.path.join(workspace.directory, "a-file")
+    open(path, "w").close()
+    bundle = workspace.bundle(root, edited())
+    result = lib.collect([lib.RUNTIME, "--root", path, "run", "--bundle", bundle, new_name()], b"", 60)
+    true(result.status == 1 and "not a directory" in result.err, str(result))
+    shutil.rmtree(bundle)
+    os.unlink(path)
+
+
+@case
+def state_that_is_broken():
+    with Container(edited(process__args=["/bin/sleep", "100"])) as container:
+        path = os.path.join(workspace.state, os.path.basename(lib.RUNTIME), container.name, "state.json")
+        with open(path, "rb") as file:
+            good = file.read()
+        for content in (b"", b"{", good[:-20], b"[]", b"\xff" * 100):
+            with open(path, "wb") as file:
+                file.write(content)
+            for command in ("state", "start", "kill"):
+                result = workspace.call(command, container.name)
+                true(result.status not in (0, "timeout") and container.name in result.err, f"{command}: {result}")
+            true(workspace.call("list").status != "timeout", "list")
+        with open(path, "wb") as file:
+            file.write(good)
+        equal(container.status(), "created", "status")
+
+
+@case
+def no_descriptors_for_the_command_line():
+    """Whatever is out of reach first, it is an error and not a hang."""
+    bundle = workspace.bundle(root, edited(process__args=["/bin/true"]))
+    for limit in (4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48):
+        name = new_name()
+        result = lib.collect(["prlimit", f"--nofile={limit}:{limit}", *workspace.command("run", "--bundle", bundle, name)], b"", 60)
+        true(result.status != "timeout" and (result.status == 0 or result.err), f"{limit}: {result}")
+        workspace.delete(name)
+        check_nothing_left(name)
     shutil.rmtree(bundle)
 
 
-@case
-def command_line_killed_during_create():
-    for step in range(12):
-        kill_during("create", step * 0.006)
-
-
-@case
-def command_line_killed_during_run():
-    for step in range(12):
-        kill_during("run", step * 0.008)
-
-
-@case
-def sentry_killed_during_start():
-    for step in range(6):
-        with Container(edited(process__args=["/bin/sh", "-c", "sleep 100"])) as container:
-            start = subprocess.Popen(workspace.command("start", container.name), stdin=subprocess.DEVNULL,
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(step * 0.003)
-            pids = container.processes()
-            os.kill(pids.get("sentry", pids.get("monitor", container.state()["pid"])), signal.SIGKILL)
-            try:
-                start.wait(20)
-            except subprocess.TimeoutExpired:
-                start.kill()
-                start.wait()
-                raise AssertionError("start hangs") from None
-            until(lambda: container.status() == "stopped", f"it is {container.status()}")
-
-
-# Guests that take what they can get.
-
-def in_debian(script, limits=None, timeout=90, **process):
-    """Runs a Python program in a Debian root; returns the result, with nothing left of it."""
-    try:
-        debian = debian_root.debian_root()
-    except RuntimeError as problem:
-        raise lib.Skip(str(problem)) from None
-    config = lib.spec(args=["/usr/bin/python3", "-c", script], **process)
-    config["root"]["readonly"] = True
-    if limits:
-        config["linux"]["resources"] = limits
-    result = workspace.run(debian, config, timeout=timeout)
-    true(result.status != "timeout", f"it hangs: {result}")
-    check_nothing_left("none")
-    return result
-
-
-@case
-def guest_exhausts_memory():
-    result = in_debian("import os\npid = os.fork()\nif pid == 0:\n x = bytearray(1 << 20) * 400; x[::4096] = b'y' * len(x[::4096]); os._exit(0)\n"
-                       "print(os.waitpid(pid, 0)[1] & 127)", {"memory": {"limit": 150 << 20}})
-    # The kernel takes the child, which is the largest; a kill of the whole container is fair too.
-    true((result.status, result.out) == (0, "9\n") or result.status == 137, str(result))
-
-
-@case
-def guest_exhausts_memory_as_its_only_process():
-    result = in_debian("x = bytearray(1 << 20) * 400", {"memory": {"limit": 150 << 20}})
-    equal(result.status, 137, f"exit status, {result}")
-
-
-@case
-def guest_exhausts_address_space():
-    result = in_debian("import mmap\nl = []\ntry:\n while len(l) < 70000: l.append(mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 1 + (len(l) & 2)))\nexcept OSError as e: print(e.errno)\nprint(len(l) > 30000)")
-    equal((result.status, result.out.split("\n")[-2:]), (0, ["True", ""]), str(result))
-
-
-@case
-def guest_exhausts_shared_memory_objects():
-    result = in_debian("import mmap, os\nl = []\ntry:\n while len(l) < 50000: l.append(mmap.mmap(-1, 4096)); l[-1][0] = 1\nexcept OSError as e: pass\nprint(len(l) > 500)\n"
-                       "for m in l: m.close()\nprint(os.system('true'), len(mmap.mmap(-1, 8192)))")
-    equal((result.status, result.out), (0, "True\n0 8192\n"), str(result))
-
-
-@case
-def guest_exhausts_processes():
-    result = in_debian("import os, time, signal\nl = []\ntry:\n for i in range(200):\n  p = os.fork()\n  if p == 0: time.sleep(60); os._exit(0)\n  l.append(p)\nexcept OSError as e: print(e.errno)\n"
-                       "print(5 <= len(l) <= 40)\nfor p in l: os.kill(p, 9)\nfor p in l: os.waitpid(p, 0)\nprint(os.waitstatus_to_exitcode(os.system('true')))", {"pids": {"limit": 40}})
-    equal((result.status, result.out), (0, "11\nTrue\n0\n"), str(result))
-
-
-@case
-def guest_is_a_fork_bomb():
-    result = in_debian("import os, time\nend = time.time() + 3\nwhile time.time() < end:\n try: os.fork()\n except OSError: time.sleep(0.01)\nos._exit(3)", {"pids": {"limit": 60}})
-    equal(result.status, 3, f"exit status, {result}")
-
-
-@case
-def guest_exhausts_descriptors():
-    result = in_debian("import os\nl = []\ntry:\n while len(l) < 100000: l.append(os.open('/etc/passwd', 0))\nexcept OSError as e: print(e.errno)\nprint(len(l) > 3900)\n"
-                       "for f in l: os.close(f)\nprint(len(os.listdir('/usr/bin')) > 100)",
-                       rlimits=[{"type": "RLIMIT_NOFILE", "soft": 4000, "hard": 4000}])
-    equal((result.status, result.out), (0, "24\nTrue\nTrue\n"), str(result))
-
-
-@case
-def guest_exhausts_descriptors_of_every_kind():
-    script = ("import os, socket, select\nl = []\ndef f(i):\n k = i % 6\n if k == 0: return os.pipe()\n if k == 1: return socket.socketpair()\n if k == 2: return select.epoll()\n"
-              " if k == 3: return os.memfd_create('x')\n if k == 4: return os.open('/tmp', os.O_TMPFILE | os.O_RDWR)\n return os.open('/usr/bin/' + n[i // 6 % len(n)], 0)\nn = sorted(os.listdir('/usr/bin'))\n"
-              "try:\n for i in range(100000): l.append(f(i))\nexcept OSError as e: print(e.errno)\nprint(len(l) > 700, flush=True); os._exit(4)")
-    result = in_debian(script)
-    equal((result.status, result.out), (4, "24\nTrue\n"), str(result))
-
-
-@case
-def guest_exhausts_threads():
-    result = in_debian("import threading\ne = threading.Event(); l = []\nthreading.stack_size(65536)\ntry:\n for i in range(1000):\n  t = threading.Thread(target=e.wait); t.start(); l.append(t)\nexcept RuntimeError as x: print(x)\n"
-                       "print(10 < len(l) < 120); e.set(); [t.join() for t in l]; print(threading.active_count())", {"pids": {"limit": 120}})
-    equal((result.status, result.out), (0, "can't start new thread\nTrue\n1\n"), str(result))
-
-
-@case
-def guest_fills_a_tmpfs():
-    result = in_debian("import os\nf = open('/dev/shm/x', 'wb', buffering=0); n = 0\ntry:\n while n < 1 << 30: n += f.write(b'z' * 65536)\nexcept OSError as e: print(e.errno, n >> 20)\n"
-                       "os.unlink('/dev/shm/x'); f.close(); print(open('/dev/shm/y', 'wb').write(b'w' * 100000))")
-    equal((result.status, result.out), (0, "28 64\n100000\n"), str(result))
-
-
-@case
-def guest_deadlocks_on_its_pipes():
-    """What blocks for ever is killed at once."""
-    with Container(edited(process__args=["/bin/sh", "-c", "mkfifo /tmp/f; cat /tmp/f"]), run=True) as container:
-        time.sleep(0.3)
-        equal(workspace.call("kill", container.name, "KILL").status, 0, "kill")
-        equal(container.process.wait(10), 137, "exit status")
-
-
-@case
-def guest_spins_and_is_killed():
-    with Container(edited(process__args=["/bin/sh", "-c", "trap '' TERM; while :; do :; done"]), run=True) as container:
-        time.sleep(0.3)
-        equal(workspace.call("kill", container.name, "TERM").status, 0, "kill TERM")
-        time.sleep(0.2)
-        equal(container.status(), "running", "after an ignored SIGTERM")
-        equal(workspace.call("kill", container.name, "KILL").status, 0, "kill KILL")
-        equal(container.process.wait(10), 137, "exit status")
-
-
-@case
-def many_sandboxes_at_once():
-    count = 8
-    containers = []
-    try:
-        for _ in range(count):
-            containers.append(Container(edited(process__args=["/bin/sleep", "100"])))
-        for container in containers:
-            equal(workspace.call("start", container.name).status, 0, "start")
-        listing = workspace.call("list", "-q").out.split()
-        equal([container.name for container in containers if container.name not in listing], [], "not in list")
-    finally:
-        for container in containers:
-            workspace.call("delete", "--force", container.name)
-    check_nothing_left("none")
-
-
-def main():
-    subprocess.run([os.path.join(lib.REPOSITORY, "tools/make_busybox_root"), root], check=True)
-    lib.main(cases, workspace.close)
-
-
 if __name__ == "__main__":
-    main()
+    box.main(cases)

@@ -85,7 +85,9 @@ class Workspace:
     """A directory with bundles and a state directory; close() leaves nothing of it."""
 
     def __init__(self, prefix="caisson-it-"):
-        self.directory = tempfile.mkdtemp(prefix=prefix)
+        remove_abandoned(prefix)
+        # The pid is in the name so that a later run can remove what a killed one left.
+        self.directory = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-")
         os.chmod(self.directory, 0o755)
         self.state = os.path.join(self.directory, "state")
 
@@ -111,14 +113,21 @@ class Workspace:
 
     def call(self, *args, runtime=None, timeout=60):
         """One short command of the runtime."""
-        return collect(self.command(*args, runtime=runtime), b"", timeout)
+        # A container that it leaves behind keeps its standard output and error: files, which have no end to wait for.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = subprocess.Popen(self.command(*args, runtime=runtime), stdin=subprocess.DEVNULL, stdout=out,
+                                       stderr=err, start_new_session=True)
+            status = end(process, timeout)
+            out.seek(0)
+            err.seek(0)
+            return Result(status, *(file.read().decode(errors="backslashreplace") for file in (out, err)))
 
-    def run(self, root, config, stdin=b"", timeout=60, runtime=None):
-        """`run` of a container to its end."""
+    def run(self, root, config, stdin=b"", timeout=60, runtime=None, name=None, prefix=()):
+        """`run` of a container to its end, by the command `prefix` if there is one."""
         bundle = self.bundle(root, config)
-        name = "it-" + uuid.uuid4().hex[:10]
+        name = name or "it-" + uuid.uuid4().hex[:10]
         try:
-            return collect(self.command("run", "--bundle", bundle, name, runtime=runtime), stdin, timeout)
+            return collect([*prefix, *self.command("run", "--bundle", bundle, name, runtime=runtime)], stdin, timeout)
         finally:
             self.delete(name, runtime)
             shutil.rmtree(bundle)
@@ -130,11 +139,38 @@ class Workspace:
             self.call("delete", "--force", name, runtime=runtime)
 
     def close(self):
-        mounted = mounts_below(self.directory)
-        for path in reversed(mounted):
-            subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL)
-        if not mounts_below(self.directory):
-            shutil.rmtree(self.directory, ignore_errors=True)
+        remove_tree(self.directory)
+
+
+def remove_tree(directory):
+    """Removes it with what is mounted below it."""
+    for path in reversed(mounts_below(directory)):
+        subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL)
+    if not mounts_below(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_abandoned(prefix):
+    """Directories of runs that were killed."""
+    for name in os.listdir(tempfile.gettempdir()):
+        match = re.fullmatch(re.escape(prefix) + r"(\d+)-\w+", name)
+        if match and not alive(int(match[1])):
+            remove_tree(os.path.join(tempfile.gettempdir(), name))
+
+
+def end(process, timeout):
+    """Waits for `process`; what takes longer is ended, with its process group. The status, or "timeout"."""
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+                process.wait(5)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                pass
+        process.wait()
+        return "timeout"
 
 
 def collect(command, stdin, timeout):
@@ -158,17 +194,7 @@ def collect(command, stdin, timeout):
                for pair in zip((process.stdout, process.stderr), chunks)]
     for reader in readers:
         reader.start()
-    try:
-        status = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        status = "timeout"
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, number)
-                process.wait(5)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                pass
-        process.wait()
+    status = end(process, timeout)
     for reader in readers:
         reader.join(3)
     if not any(reader.is_alive() for reader in readers):
@@ -314,10 +340,6 @@ def true(value, what):
 
 # Cases that are known to fail, with the cause. They are run all the same.
 KNOWN_FAILURES = {
-    "free": "resident sizes need a view of the stubs' page tables, which the sentry does not have yet",
-    "python_resource": "ru_maxrss, for the same reason",
-    "oom_score_adj": "it is applied on the host, and not shown inside",
-    "locale_and_ldd": "ld.so finds no name in the moved vDSO image",
 }
 
 

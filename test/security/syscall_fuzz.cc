@@ -2,7 +2,7 @@
 // with signals. What is tested is not their results but that the kernel below is alive afterwards:
 // the program ends with "syscall_fuzz: alive".
 //
-//     syscall_fuzz SEED SECONDS [WORKERS]
+//     syscall_fuzz SEED SECONDS [WORKERS [TRACE]]
 //
 // Only inside a sandbox: natively it would do to the host what it does to the guest's kernel.
 #include <errno.h>
@@ -260,6 +260,10 @@ int main(int argc, char** argv) {
   double seconds = argc > 2 ? atof(argv[2]) : 10;
   int workers = argc > 3 ? atoi(argv[3]) : 4;
   if (argc > 4) g_log = fcntl(open(argv[4], O_WRONLY | O_CREAT | O_APPEND, 0666), F_DUPFD, 900);
+  if (getpid() != 1) {
+    fprintf(stderr, "syscall_fuzz: only as the first process of a sandbox\n");
+    return 2;
+  }
   Random r{seed};
   const double end = Now() + seconds;
   mkdir("/tmp/dir", 0777);
@@ -292,7 +296,7 @@ int main(int argc, char** argv) {
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
     // Strays of earlier generations.
-    if (getpid() == 1 && generations % 16 == 0) {
+    if (generations % 16 == 0) {
       kill(-1, SIGKILL);
       memset(running, 0, sizeof(running));
     }

@@ -1,5 +1,7 @@
 // clock_gettime(2), nanosleep(2), clock_nanosleep(2), setitimer(2), alarm(2), timer_create(2).
+#include <elf.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/times.h>
@@ -38,6 +40,20 @@ TEST(ClockTest, VdsoAndKernelAgree) {
     EXPECT_LE(before, between);
     EXPECT_LE(between, after);
   }
+}
+
+// ld.so prints the name that it finds in there.
+TEST(ClockTest, VdsoCanBeWritten) {
+  const auto* image = reinterpret_cast<const char*>(getauxval(AT_SYSINFO_EHDR));
+  ASSERT_NE(image, nullptr);
+  Pipe pipe;
+  ASSERT_THAT(write(pipe.writer, image, 4), SyscallSucceedsWithValue(4));
+  char start[4];
+  ASSERT_THAT(read(pipe.reader, start, 4), SyscallSucceedsWithValue(4));
+  EXPECT_EQ(memcmp(start, ELFMAG, SELFMAG), 0);
+  // Not written to, nor read behind its end.
+  ASSERT_THAT(write(pipe.writer, "abcd", 4), SyscallSucceedsWithValue(4));
+  EXPECT_THAT(read(pipe.reader, const_cast<char*>(image), 4), SyscallFailsWithErrno(EFAULT));
 }
 
 TEST(ClockTest, TimeAndGettimeofdayAgreeWithRealtime) {

@@ -27,9 +27,11 @@ int RemoveOne(const char* path, const struct stat*, int, struct FTW*) {
 }  // namespace
 
 TempDir::TempDir() {
-  char name[] = "/tmp/guest_test.XXXXXX";
-  if (mkdtemp(name) == nullptr) Die("mkdtemp");
-  if (chmod(name, 0755) != 0) Die("chmod");
+  // Natively tools/run_tests sets TMPDIR, and removes what a case that died has left there.
+  const char* parent = getenv("TMPDIR");
+  std::string name = std::string(parent != nullptr ? parent : "/tmp") + "/guest_test.XXXXXX";
+  if (mkdtemp(name.data()) == nullptr) Die("mkdtemp");
+  if (chmod(name.c_str(), 0755) != 0) Die("chmod");
   path_ = name;
 }
 

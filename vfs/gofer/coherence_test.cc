@@ -218,6 +218,45 @@ TEST_F(NoWatchesTest, EveryLookSeesTheHostAsItIs) {
   EXPECT_EQ(ctx().List("/")->size(), 1u);
 }
 
+class LateWatchesTest : public GoferTest {
+ protected:
+  void SetUp() override {
+    GoferOptions options;
+    options.unwatched_looks = 8;
+    Start(std::move(options));
+  }
+};
+
+TEST_F(LateWatchesTest, TheHostIsAskedAtFirstAndWatchedLater) {
+  EXPECT_ERRNO(ctx().Stat("/f"), kENOENT);
+  Host("echo x > f");
+  EXPECT_EQ(ctx().Stat("/f")->size, 2u);
+  Host("echo longer > f");
+  EXPECT_EQ(ctx().Stat("/f")->size, 7u);
+  for (int i = 0; i < 12; ++i) ASSERT_OK(ctx().Stat("/f"));
+  EXPECT_EQ(Calls([&] { ASSERT_OK(ctx().Stat("/f")); }), 0u);
+  Host("rm f");
+  EXPECT_TRUE(Soon([&] { return !ctx().Stat("/f").ok(); }));
+}
+
+TEST_F(LateWatchesTest, WhatTheGuestWatchesIsWatchedAtOnce) {
+  class Recorder : public InodeWatch {
+   public:
+    bool OnEvent(uint32_t, uint32_t, absl::string_view name, bool) override {
+      if (name == "new") seen.store(true);
+      return true;
+    }
+    std::atomic<bool> seen{false};
+  };
+  ASSERT_OK(ctx().Mkdir("/d"));
+  auto recorder = MakeRef<Recorder>();
+  RefPtr<Inode> dir = ctx().Walk("/d")->dentry->inode();
+  dir->PrepareToBeWatched();
+  dir->watches().Add(recorder);
+  Host("true > d/new");
+  EXPECT_TRUE(Soon([&] { return recorder->seen.load(); }));
+}
+
 class FewDescriptorsTest : public GoferTest {
  protected:
   void SetUp() override {

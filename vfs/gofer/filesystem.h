@@ -29,6 +29,7 @@ struct GoferOptions {
   size_t max_open_files = 512;      // Idle read-only descriptors that are kept.
   size_t max_watches = 8192;        // Directories beyond are asked about at every use.
   size_t max_records = 65536;       // Attributes of listed names that have no inode yet.
+  size_t unwatched_looks = 0;       // Before the first watch is placed: see StillWithoutWatch().
   bool host_locks = false;          // Others share the files: locks are the host's too.
 };
 
@@ -112,6 +113,12 @@ class GoferFileSystem final : public FileSystem, private GoferWatcher::Listener 
   void DoNotKeepRecords(GoferInode& directory) ABSL_LOCKS_EXCLUDED(primed_mu_);
   // A point in time for answers: of two, the one whose request was sent later wins.
   uint64_t NextStamp() { return stamp_.fetch_add(1, std::memory_order_relaxed) + 1; }
+  // To end a watch costs the gofer's exit 10 ms and more (fsnotify waits for SRCU), as much as some
+  // hundred questions. So who ends soon asks at each use, and only then are directories watched.
+  bool StillWithoutWatch() {
+    return looks_.load(std::memory_order_relaxed) < options_.unwatched_looks &&
+           looks_.fetch_add(1, std::memory_order_relaxed) < options_.unwatched_looks;
+  }
   bool watches_work() const { return watching_.load(std::memory_order_acquire); }
 
  private:
@@ -138,6 +145,7 @@ class GoferFileSystem final : public FileSystem, private GoferWatcher::Listener 
   GoferWatcher* watcher_ = nullptr;
   size_t max_handles_ = 0;
   uint64_t root_dev_ = 0;
+  std::atomic<size_t> looks_{0};  // Into directories without watch; not beyond unwatched_looks.
   std::atomic<bool> watching_{false};
   std::atomic<uint64_t> calls_{0};  // Relaxed, as the next.
   std::atomic<uint64_t> stamp_{0};

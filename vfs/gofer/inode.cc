@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "time/clock.h"
 #include "vfs/permission.h"
 
@@ -205,9 +206,24 @@ uint64_t GoferInode::LookupGeneration() {
   return directory_->generation();
 }
 
-uint16_t GoferInode::WatchFlag() const {
+uint16_t GoferInode::WatchFlag() {
   if (directory_ == nullptr || is_watched() || !gofer().watches_work()) return 0;
-  return gp::kLocateWatch;
+  if (must_watch_.load(std::memory_order_relaxed) || !gofer().StillWithoutWatch())
+    return gp::kLocateWatch;
+  return 0;
+}
+
+// Of a file, its directory's watch tells.
+void GoferInode::PrepareToBeWatched() {
+  RefPtr<GoferInode> directory(this);
+  if (directory_ == nullptr) {
+    MutexLock lock(gofer().place_mu());
+    if (!parent_) return;
+    directory = parent_;
+  }
+  directory->must_watch_.store(true, std::memory_order_relaxed);
+  if (!directory->is_watched() && !directory->Fetch().ok())
+    LOG_DEBUG("a guest's watch is told of no changes from outside");
 }
 
 // --- Attributes ---

@@ -105,6 +105,7 @@ class GoferInode final : public Inode {
   void Invalidate(bool permissions) ABSL_LOCKS_EXCLUDED(attr_mu_);
   void DropReadFile() ABSL_LOCKS_EXCLUDED(file_mu_);
   void EvictReadFile() ABSL_LOCKS_EXCLUDED(file_mu_);  // Gives the idle descriptor up.
+  void PrepareToBeWatched() override ABSL_LOCKS_EXCLUDED(attr_mu_);
   DirectoryCache* directory() { return directory_.get(); }
   bool is_watched() const { return directory_ != nullptr && directory_->watch() >= 0; }
   // The watch is gone, or events were lost: all that it covered is doubtful.
@@ -142,7 +143,7 @@ class GoferInode final : public Inode {
   // True if *attr could be filled from what is known.
   bool Known(bool permissions_only, Attributes* attr) ABSL_LOCKS_EXCLUDED(attr_mu_);
   bool CoveredByParentLocked();
-  uint16_t WatchFlag() const;
+  uint16_t WatchFlag();
 
   struct CachedLookup {
     bool known = false;
@@ -199,6 +200,7 @@ class GoferInode final : public Inode {
   RefPtr<GoferHostFile> created_file_ ABSL_GUARDED_BY(file_mu_);   // Until the first Open().
   std::atomic<uint64_t> file_epoch_{0};
   std::atomic<bool> unwatchable_{false};      // The gofer could place no watch. Relaxed.
+  std::atomic<bool> must_watch_{false};       // A watch of the guest depends on ours. Relaxed.
   std::atomic<bool> read_since_stat_{false};  // Reading moved the access time. Relaxed.
   std::atomic<int64_t> own_change_{0};  // ns: when the guest last changed it. Relaxed.
   Mutex append_mu_;  // Held for a write and a stat, so that the position after an append is known.

@@ -3,6 +3,7 @@
 #include <sys/mount.h>
 
 #include "vfs/gofer/test_world.h"
+#include "base/test_temp.h"
 
 namespace caisson::vfs {
 namespace {
@@ -11,8 +12,8 @@ namespace {
 class OverlayTest : public GoferTest {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/gofer_layers.XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
+    std::string name = TempPattern("gofer_layers");
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
     layers_ = name;
     ASSERT_EQ(system(("cd " + layers_ + " && mkdir lower upper work && cd lower && mkdir d && "
                                         "printf old > f && printf old > d/g && ln f f2")

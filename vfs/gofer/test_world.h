@@ -14,6 +14,7 @@
 #include <string>
 #include <thread>
 
+#include "base/test_temp.h"
 #include "gofer/server/server.h"
 #include "gtest/gtest.h"
 #include "vfs/gofer/filesystem.h"
@@ -25,8 +26,8 @@ class GoferTest : public ::testing::Test {
  protected:
   void SetUp() override { Start({}); }
   void Start(GoferOptions options, bool read_only = false) {
-    char name[] = "/tmp/gofer_client.XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
+    std::string name = TempPattern("gofer_client");
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
     root_ = name;
     Host("chmod 755 .");
     BeforeServing();
@@ -34,7 +35,7 @@ class GoferTest : public ::testing::Test {
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
     std::vector<caisson::gofer::Connection> connections(1);
     connections[0].socket.reset(fds[1]);
-    connections[0].root.reset(open(name, O_PATH | O_CLOEXEC));
+    connections[0].root.reset(open(name.c_str(), O_PATH | O_CLOEXEC));
     connections[0].read_only = read_only;
     server_ = std::thread([](auto c) { caisson::gofer::Serve(std::move(c)); },
                           std::move(connections));

@@ -38,9 +38,10 @@ HostObject::~HostObject() { poller_.Remove(*this); }
 EventMask HostObject::Poll(EventMask mask) {
   constexpr EventMask kHostEvents = 0x3fff;
   pollfd p = {fd_.get(), static_cast<short>(mask & kHostEvents), 0};
+  constexpr timespec kNow = {};
   int n;
   do {
-    n = poll(&p, 1, 0);
+    n = ppoll(&p, 1, &kNow, nullptr);
   } while (n < 0 && errno == EINTR);
   EventMask now = n > 0 ? static_cast<uint16_t>(p.revents) : 0;
   // Where kEventIn and kEventRdNorm were asked for, having one is having both.

@@ -177,6 +177,7 @@ Result<int32_t> Inotify::AddWatch(CallContext& ctx, const VfsPath& path, uint32_
   if (!path || path.dentry->is_negative()) return Errno::kENOENT;
   RefPtr<Inode> inode = path.dentry->inode();
   TRY(inode->CheckPermission(ctx, kMayRead));
+  inode->PrepareToBeWatched();
   MutexLock lock(mu_);
   if (auto it = by_inode_.find(inode.get()); it != by_inode_.end()) {
     const int32_t wd = it->second;

@@ -95,7 +95,7 @@ class HostTerminal::Core final : public RefCounted<HostTerminal::Core>, private 
     char buffer[4096];
     for (;;) {
       pollfd p[2] = {{host_.get(), POLLIN, 0}, {wake_input_.get(), POLLIN, 0}};
-      if (poll(p, 2, -1) < 0) {
+      if (ppoll(p, 2, nullptr, nullptr) < 0) {
         if (errno == EINTR) continue;
         return HangUp();
       }
@@ -144,7 +144,7 @@ class HostTerminal::Core final : public RefCounted<HostTerminal::Core>, private 
         bytes.remove_prefix(static_cast<size_t>(n));
       } else if (errno == EAGAIN) {
         pollfd p = {host_.get(), POLLOUT, 0};
-        poll(&p, 1, -1);
+        ppoll(&p, 1, nullptr, nullptr);
       } else if (errno != EINTR) {
         return false;
       }

@@ -7,7 +7,7 @@
 #include <atomic>
 #include <thread>
 
-#include "platform/ptrace/testing.h"
+#include "platform/testing/testing.h"
 
 namespace caisson::platform::ptrace {
 namespace {

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "platform/ptrace/testing.h"
+#include "platform/testing/testing.h"
 #include "platform/stub/layout.h"
 
-namespace caisson::platform::ptrace {
+namespace caisson::platform {
 namespace {
 
 using Code = Xbyak::CodeGenerator;
@@ -343,9 +343,42 @@ TEST_F(MemoryTest, AGuestThatForgesResultsGetsErrors) {
   guest.join();
 }
 
-TEST_F(MemoryTest, UsageComesFromProcIfThereIsOne) {
-  EXPECT_EQ(space_->GetUsage().resident, 0u);  // TestPlatform() has no proc_fd.
+TEST_F(MemoryTest, PageStatesTellWrittenPagesFromThoseOfFiles) {
+  UniqueFd file(memfd_create("test", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(file.get(), 4 * kPageSize), 0);
+  const GuestAddr at(0x20000000);
+  const MapOp map = MapFile(at, 4 * kPageSize, kReadWrite, file.get(), false);
+  ASSERT_TRUE(space_->Apply({&map, 1}).ok());
+  char byte = 1;
+  ASSERT_EQ(space_->CopyIn(at, {&byte, 1}), 1u);
+  byte = 1;
+  ASSERT_EQ(space_->CopyOut(at + kPageSize, {&byte, 1}), 1u);
+  uint8_t states[4];
+  ASSERT_TRUE(space_->PageStates(at, absl::MakeSpan(states)).ok());
+  EXPECT_EQ(states[0], kPageResident | kPageOfFile | kPageExclusive);
+  EXPECT_EQ(states[1], kPageResident | kPageExclusive);
+  EXPECT_EQ(states[3], 0);
+  EXPECT_EQ(space_->PageStates(GuestAddr(kPageSize), absl::MakeSpan(states)).error(),
+            Errno::kEINVAL);
+}
+
+TEST_F(MemoryTest, FinalUsageIsLeftBehindOnce) {
+  constexpr uint64_t kSize = 16 << 20;  // The host's count is exact to a MiB or so.
+  const MapOp ops[] = {MapAnonymous(GuestAddr(0x20000000), kSize, kReadWrite),
+                       Simple(MapOp::Kind::kPopulate, GuestAddr(0x20000000), kSize, kReadWrite)};
+  ASSERT_TRUE(space_->Apply(ops).ok());
+  auto final_usage = space_->final_usage();
+  AddressSpace::Usage usage;
+  const AddressSpace::Usage before = space_->GetUsage();
+  EXPECT_GT(before.minor_faults, 0u);
+  EXPECT_FALSE(final_usage->Claim(&usage));
+  space_.reset();
+  ASSERT_TRUE(final_usage->Claim(&usage));
+  EXPECT_GE(before.resident, kSize);
+  EXPECT_GE(usage.peak + (2 << 20), kSize);
+  EXPECT_GE(usage.minor_faults, before.minor_faults);
+  EXPECT_FALSE(final_usage->Claim(&usage));
 }
 
 }  // namespace
-}  // namespace caisson::platform::ptrace
+}  // namespace caisson::platform

@@ -1,6 +1,6 @@
-// For the tests of this folder: machine code in a guest address space.
-#ifndef CAISSON_PLATFORM_PTRACE_TESTING_H_
-#define CAISSON_PLATFORM_PTRACE_TESTING_H_
+// For tests of platforms: machine code in a guest address space.
+#ifndef CAISSON_PLATFORM_TESTING_TESTING_H_
+#define CAISSON_PLATFORM_TESTING_TESTING_H_
 
 #include <gtest/gtest.h>
 
@@ -15,9 +15,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "platform/platform.h"
-#include "platform/ptrace/ptrace_platform.h"
 
-namespace caisson::platform::ptrace {
+namespace caisson::platform {
 
 inline constexpr GuestAddr kCode(0x400000);
 inline constexpr GuestAddr kData(0x500000);
@@ -25,12 +24,20 @@ inline constexpr GuestAddr kStackTop(0x700000);
 inline constexpr uint64_t kDataSize = 0x10000;
 inline constexpr Protection kReadWrite = kProtRead | kProtWrite;
 
+// The platform that the environment variable CAISSON_TEST_PLATFORM names: ptrace (default), trap, or
+// trap-notify-off.
+Result<std::unique_ptr<Platform>> OpenTestPlatform(bool proc_view = true);
+std::string TestPlatformName();
+// The code that it has at stub::kBlobAddr.
+std::string TestBlobCode();
+
 // One for the test program: it forks before there are threads.
 inline Platform& TestPlatform() {
   static Platform* platform = [] {
     SetLogTarget(2, LogFormat::kText, LogLevel::kWarning);
-    Result<std::unique_ptr<Platform>> opened = Open(Config{});
+    Result<std::unique_ptr<Platform>> opened = OpenTestPlatform();
     CHECK(opened.ok());
+    (*opened)->OnConfined();
     return std::move(opened).value().release();
   }();
   return *platform;
@@ -103,6 +110,6 @@ inline Event RunGuest(Context& context, AddressSpace& space, Registers& regs) {
   }
 }
 
-}  // namespace caisson::platform::ptrace
+}  // namespace caisson::platform
 
-#endif  // CAISSON_PLATFORM_PTRACE_TESTING_H_
+#endif  // CAISSON_PLATFORM_TESTING_TESTING_H_

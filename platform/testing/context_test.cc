@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "platform/ptrace/testing.h"
+#include "platform/testing/testing.h"
 #include "platform/stub/blob.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/xstate.h"
 
-namespace caisson::platform::ptrace {
+namespace caisson::platform {
 namespace {
 
 using Code = Xbyak::CodeGenerator;
@@ -27,11 +27,17 @@ class ContextTest : public ::testing::Test {
     context_ = TestPlatform().NewContext();
     regs_ = Load(*space_, body);
   }
-  Event Next() { return RunGuest(*context_, *space_, regs_); }
+  // With all registers.
+  Event Next() {
+    const Event event = RunGuest(*context_, *space_, regs_);
+    if (all_registers_) context_->FullRegisters(regs_);
+    return event;
+  }
 
   std::unique_ptr<AddressSpace> space_;
   std::unique_ptr<Context> context_;
   Registers regs_{};
+  bool all_registers_ = true;
 };
 
 TEST_F(ContextTest, RegistersMakeTheRoundTripThroughASystemCall) {
@@ -402,10 +408,10 @@ TEST_F(ContextTest, SignalsFromTheHostDoNotReachTheGuest) {
 // A guest that jumps to a `syscall` instruction of ours makes an ordinary system call.
 TEST_F(ContextTest, TheBlobsInstructionsGiveTheGuestNothing) {
   Start([](Code& c) { c.jmp(c.rbx); });
-  const stub::Blob blob = stub::GenerateBlob(3);
+  const std::string code = TestBlobCode();
   int tried = 0;
-  for (size_t i = 0; i + 1 < blob.code.size(); ++i) {
-    if (blob.code[i] != 0x0f || blob.code[i + 1] != 0x05) continue;
+  for (size_t i = 0; i + 1 < code.size(); ++i) {
+    if (code[i] != 0x0f || code[i + 1] != 0x05) continue;
     regs_.rip = kCode.value;
     regs_.rbx = stub::kBlobAddr + i;
     regs_.rax = SYS_exit_group;
@@ -451,4 +457,4 @@ TEST_F(ContextTest, CpuTimeGrowsWithWork) {
 }
 
 }  // namespace
-}  // namespace caisson::platform::ptrace
+}  // namespace caisson::platform

@@ -1,0 +1,244 @@
+#include "platform/trap/blob.h"
+
+#include <sys/syscall.h>
+
+#include <cstddef>
+#include <initializer_list>
+#include <vector>
+
+#define XBYAK_NO_EXCEPTION
+#include <xbyak/xbyak.h>
+
+#include "base/check.h"
+#include "platform/trap/guest_filter.h"
+#include "platform/trap/slot.h"
+
+namespace caisson::platform::trap {
+namespace {
+
+constexpr int kSetModeFilter = 1, kNewListener = 8;  // seccomp(2).
+constexpr int kFutexWait = 0, kFutexWake = 1;
+constexpr size_t kMaxSize = stub::kBlobSize - stub::kWorkerBlobSize;
+
+class Generator : public Xbyak::CodeGenerator {
+ public:
+  Generator(bool notify, uint64_t worker_fault)
+      : CodeGenerator(kMaxSize), notify_(notify), worker_fault_(worker_fault) {}
+
+  ThreadBlob Generate() {
+    ThreadBlob blob;
+    blob.code.start = Here();
+    Start();
+    blob.started = Here();
+    ud2();
+    align(64);
+    blob.code.handler = Here();
+    Handler();
+    Filter();
+    CHECK(getSize() <= kMaxSize);
+    ready();
+    CHECK(Xbyak::GetError() == 0);
+    blob.code.code.assign(reinterpret_cast<const char*>(getCode()), getSize());
+    blob.code.ready_r9 = SlotAddress(0);
+    blob.code.ready_r8 = ThreadPageAddress(0);
+    blob.code.ready_word = SlotAddress(0) + offsetof(Slot, listener);
+    blob.doorbell = doorbell_;
+    return blob;
+  }
+
+ private:
+  uint64_t Here() const { return stub::kThreadBlobAddr + getSize(); }
+
+  // A new thread, with all signals blocked, the worker's stack pointer and these registers:
+  // r9 its slot, r8 its thread page. What it reads is the thread page; what it writes is a
+  // result. From the filter on it is a guest thread.
+  void Start() {
+    Xbyak::Label failed;
+    mov(rbx, r9);
+    mov(r12, r8);
+    mov(rdi, r12);
+    xor_(esi, esi);
+    mov(eax, SYS_sigaltstack);
+    syscall();
+    test(rax, rax);
+    jnz(failed);
+    mov(edi, 2);  // SIG_SETMASK
+    lea(rsi, ptr[r12 + offsetof(ThreadPage, signal_mask)]);
+    xor_(edx, edx);
+    mov(r10d, 8);
+    mov(eax, SYS_rt_sigprocmask);
+    syscall();
+    test(rax, rax);
+    jnz(failed);
+    mov(edi, kSetModeFilter);
+    mov(esi, notify_ ? kNewListener : 0);
+    lea(rdx, ptr[rip + program_]);
+    mov(eax, SYS_seccomp);
+    syscall();
+    test(rax, rax);
+    js(failed);
+    inc(eax);  // The descriptor, or 0, plus one.
+    L(failed);
+    mov(dword[rbx + offsetof(Slot, listener)], eax);
+    lea(rdi, ptr[rbx + offsetof(Slot, listener)]);
+    mov(esi, kFutexWake);
+    mov(edx, 1);
+    mov(eax, SYS_futex);
+    syscall();
+    // Into the handler, so that the sentry sets all registers.
+  }
+
+  // rdi signal, rsi siginfo, rdx ucontext, all of it on the slot's stack.
+  void Handler() {
+    Xbyak::Label worker, again, resume, look, ring, sleep, spin;
+    // The worker's other registers are still in use if this is its fault.
+    mov(rax, stub::kSlotAddr);
+    cmp(rsp, rax);
+    jb(worker, T_NEAR);
+    cld();
+    mov(rbx, rsp);
+    and_(rbx, -static_cast<int>(stub::kSlotSize));
+    mov(r12, rsp);
+    Raw({0xf3, 0x48, 0x0f, 0xae, 0xc0});  // rdfsbase rax
+    mov(qword[rbx + offsetof(Slot, fs_base)], rax);
+    Raw({0xf3, 0x48, 0x0f, 0xae, 0xc8});  // rdgsbase rax
+    mov(qword[rbx + offsetof(Slot, gs_base)], rax);
+    mov(qword[rbx + offsetof(Slot, siginfo)], rsi);
+    mov(qword[rbx + offsetof(Slot, ucontext)], rdx);
+    // The thread page.
+    mov(r13, rbx);
+    mov(rax, stub::kSlotAddr);
+    sub(r13, rax);
+    shr(r13, 2);
+    mov(rax, stub::kThreadPageAddr);
+    add(r13, rax);
+    const auto state = dword[rbx + offsetof(Slot, state)];
+    mov(ecx, kTrap);
+    L(again);
+    mov(eax, state);
+    mov(dword[rbx + offsetof(Slot, interrupted_state)], eax);
+    lock();
+    cmpxchg(state, ecx);
+    jne(again);
+    test(eax, kParked);
+    jnz(ring, T_NEAR);
+    Spin(state, look, sleep);
+    L(ring);
+    if (notify_) {
+      Doorbell();
+    } else {
+      Futex(kFutexWake, 1);
+      Spin(state, look, sleep);
+    }
+    L(look);
+    cmp(byte[rbx + offsetof(Slot, state)], kGuest);
+    je(resume);
+    L(sleep);
+    mov(eax, kTrap);
+    mov(ecx, kTrap | kSleeping);
+    lock();
+    cmpxchg(state, ecx);
+    if (notify_) {
+      // Also if it was there already: a wait that a stop signal cut short.
+      cmp(byte[rbx + offsetof(Slot, state)], kGuest);
+      je(resume);
+      Doorbell();
+    } else {
+      Futex(kFutexWait, kTrap | kSleeping);
+    }
+    jmp(look);
+    L(resume);
+    mov(rax, qword[rbx + offsetof(Slot, fs_base)]);
+    Raw({0xf3, 0x48, 0x0f, 0xae, 0xd0});  // wrfsbase rax
+    mov(rax, qword[rbx + offsetof(Slot, gs_base)]);
+    Raw({0xf3, 0x48, 0x0f, 0xae, 0xd8});  // wrgsbase rax
+    lea(rsp, ptr[r12 + 8]);
+    mov(eax, SYS_rt_sigreturn);
+    syscall();
+    ud2();
+    L(worker);
+    // A fault of the worker, which has no alternate stack.
+    mov(rax, worker_fault_);
+    jmp(rax);
+  }
+
+  // Waits for kGuest as long as the thread page says: then to `look`, else to `sleep`.
+  void Spin(const Xbyak::Address& state, Xbyak::Label& look, Xbyak::Label& sleep) {
+    Xbyak::Label loop;
+    mov(r14d, dword[r13 + offsetof(ThreadPage, spin_cycles)]);
+    test(r14d, r14d);
+    jz(sleep, T_NEAR);
+    rdtsc();
+    mov(r15d, eax);
+    L(loop);
+    pause();
+    cmp(byte[rbx + offsetof(Slot, state)], kGuest);
+    je(look, T_NEAR);
+    rdtsc();
+    sub(eax, r15d);
+    cmp(eax, r14d);
+    jb(loop);
+    jmp(sleep, T_NEAR);
+  }
+
+  // One instruction for all, so that the sentry knows it.
+  void Doorbell() {
+    Xbyak::Label over;
+    if (doorbell_ == 0) {
+      jmp(over);
+      L(doorbell_label_);
+      mov(eax, kDoorbell);
+      syscall();
+      doorbell_ = Here();
+      jmp(rbp);
+      L(over);
+    }
+    Xbyak::Label back;
+    lea(rbp, ptr[rip + back]);
+    jmp(doorbell_label_, T_NEAR);
+    L(back);
+  }
+
+  void Futex(int op, uint32_t value) {
+    lea(rdi, ptr[rbx + offsetof(Slot, state)]);
+    mov(esi, op);
+    mov(edx, value);
+    xor_(r10d, r10d);
+    mov(eax, SYS_futex);
+    syscall();
+  }
+
+  // struct sock_fprog and what it points to.
+  void Filter() {
+    const std::vector<stub::BpfInstruction> filter = GuestFilter(notify_);
+    align(16);
+    L(program_);
+    dq(filter.size());
+    dq(Here() + 8);
+    for (const stub::BpfInstruction& i : filter) {
+      dw(i.code);
+      db(i.jump_true);
+      db(i.jump_false);
+      dd(i.k);
+    }
+  }
+
+  void Raw(std::initializer_list<uint8_t> bytes) {
+    for (uint8_t byte : bytes) db(byte);
+  }
+
+  const bool notify_;
+  const uint64_t worker_fault_;
+  uint64_t doorbell_ = 0;
+  Xbyak::Label doorbell_label_, program_;
+};
+
+}  // namespace
+
+ThreadBlob GenerateThreadBlob(bool notify, uint64_t xfeatures) {
+  // The worker's code depends on addresses of ours, and ours on one of the worker's.
+  const ThreadBlob first = Generator(notify, 0).Generate();
+  return Generator(notify, stub::GenerateBlob(xfeatures, first.code).fault).Generate();
+}
+
+}  // namespace caisson::platform::trap

@@ -1,0 +1,24 @@
+// The code of guest threads in a stub: their start, and the handler of their signals.
+#ifndef CAISSON_PLATFORM_TRAP_BLOB_H_
+#define CAISSON_PLATFORM_TRAP_BLOB_H_
+
+#include <cstdint>
+
+#include "platform/stub/blob.h"
+
+namespace caisson::platform::trap {
+
+struct ThreadBlob {
+  stub::ThreadCode code;
+  // Addresses in a stub.
+  uint64_t started = 0;   // The instruction by which a new thread enters the handler.
+  uint64_t doorbell = 0;  // What a doorbell's notification shows as instruction pointer.
+};
+
+// `notify`: threads have a listener, and ring with notifications; else with futex(2). `xfeatures` as
+// for stub::GenerateBlob().
+ThreadBlob GenerateThreadBlob(bool notify, uint64_t xfeatures);
+
+}  // namespace caisson::platform::trap
+
+#endif  // CAISSON_PLATFORM_TRAP_BLOB_H_

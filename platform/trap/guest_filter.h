@@ -1,0 +1,19 @@
+// The second seccomp filter, of guest threads only.
+#ifndef CAISSON_PLATFORM_TRAP_GUEST_FILTER_H_
+#define CAISSON_PLATFORM_TRAP_GUEST_FILTER_H_
+
+#include <vector>
+
+#include "platform/stub/filter.h"
+
+namespace caisson::platform::trap {
+
+// From the blob a guest thread may call rt_sigreturn, and futex to wait and wake on a slot. Any other call,
+// from wherever, goes to the sentry: as a notification, or, with `notify` false and where all
+// registers are needed, as SIGSYS. Also allowed from the blob without notifications: exit, which
+// ends the thread.
+std::vector<stub::BpfInstruction> GuestFilter(bool notify);
+
+}  // namespace caisson::platform::trap
+
+#endif  // CAISSON_PLATFORM_TRAP_GUEST_FILTER_H_

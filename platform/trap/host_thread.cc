@@ -1,0 +1,369 @@
+#include "platform/trap/host_thread.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "platform/stub/xstate.h"
+
+namespace caisson::platform::trap {
+
+const int kInterruptSignal = SIGUSR1;
+
+namespace {
+
+constexpr uint64_t Bit(int signo) { return uint64_t{1} << (signo - 1); }
+
+}  // namespace
+
+const uint64_t kGuestSignalMask = ~(Bit(SIGSEGV) | Bit(SIGBUS) | Bit(SIGFPE) | Bit(SIGILL) |
+                                    Bit(SIGTRAP) | Bit(SIGSYS) | Bit(SIGUSR1));
+
+namespace {
+
+// A round of a limited wait, and how many there are: 30 s of our own running time. By rounds, so
+// that a machine or sandbox that was suspended does not count.
+constexpr int kRoundMs = 100;
+constexpr int kRounds = 300;
+
+// struct ucontext and struct sigcontext_64 (Linux arch/x86/include/uapi/asm/sigcontext.h).
+constexpr size_t kUcStack = 16, kUcRegisters = 40, kUcFpState = kUcRegisters + 23 * 8,
+                 kUcSignalMask = 296, kUcSize = 304, kSiginfoSize = 128;
+enum GeneralRegister {
+  kR8, kR9, kR10, kR11, kR12, kR13, kR14, kR15, kRdi, kRsi, kRbp, kRbx, kRdx, kRax, kRcx, kRsp,
+  kRip, kEflags, kSelectors, kErr, kTrapNumber, kOldMask, kCr2, kGeneralRegisters,
+};
+constexpr size_t kFpTrailer = 464, kFpHeader = 512;  // In the XSAVE area: the software's bytes.
+constexpr uint64_t kAutodisarm = 1u << 31;           // SS_AUTODISARM.
+
+uint32_t LoadAcquire(const uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
+long Futex(uint32_t* word, int op, uint32_t value, int timeout_ms) {
+  timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+  return syscall(SYS_futex, word, op, value, op == FUTEX_WAIT ? &timeout : nullptr, nullptr, 0);
+}
+
+int Poll(pollfd* p, int timeout_ms) {
+  const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+  return ppoll(p, 1, &timeout, nullptr);
+}
+
+template <typename T>
+T Get(const char* from) {
+  T value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+template <typename T>
+void Put(char* to, T value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+// Until the new thread has put its listener there. The guest can change it: any descriptor of the stub's
+// is checked below.
+Result<int> AwaitListener(const stub::StubProcess& stub, Slot* slot) {
+  auto* word = reinterpret_cast<uint32_t*>(&slot->listener);
+  for (int round = 0; round < kRounds; ++round) {
+    const auto value = static_cast<int32_t>(LoadAcquire(word));
+    if (value < 0) return Errno::kEAGAIN;
+    if (value > 0) return value - 1;
+    if (stub.dead()) return Errno::kEIO;
+    Futex(word, FUTEX_WAIT, 0, kRoundMs);
+    if (kill(stub.pid(), 0) != 0) return Errno::kEIO;
+  }
+  return Errno::kEIO;
+}
+
+}  // namespace
+
+HostThread::HostThread(stub::StubProcess& stub, const ThreadEnvironment& environment, size_t slot,
+                       pid_t tid)
+    : stub_(stub), environment_(environment), tid_(tid), slot_address_(SlotAddress(slot)),
+      slot_memory_(static_cast<char*>(stub.slots().thread_slot(slot))),
+      slot_(reinterpret_cast<Slot*>(slot_memory_)),
+      page_(static_cast<ThreadPage*>(stub.slots().thread_page(slot))) {}
+
+Result<std::unique_ptr<HostThread>> HostThread::Start(stub::StubProcess& stub, size_t index,
+                                                      const ThreadEnvironment& environment) {
+  auto* slot = static_cast<Slot*>(stub.slots().thread_slot(index));
+  slot->listener = 0;
+  slot->state = kGuest;
+  InitThreadPage(stub.slots(), index);
+  stub::StubProcess::ThreadStart start;
+  start.r9 = SlotAddress(index);
+  start.r8 = ThreadPageAddress(index);
+  start.started = [&]() -> Result<int> {
+    const int fd = TRY(AwaitListener(stub, slot));
+    return environment.notify ? fd : -1;
+  };
+  const pid_t tid = TRY(stub.CloneThread(&start));
+  std::unique_ptr<HostThread> thread(new HostThread(stub, environment, index, tid));
+  thread->listener_ = std::move(start.made);
+  if (!thread->Adopt()) return Errno::kEIO;
+  return thread;
+}
+
+std::unique_ptr<HostThread> HostThread::TakeReady(stub::StubProcess& stub,
+                                                  const ThreadEnvironment& environment) {
+  const pid_t tid = stub.TakeReadyThread();
+  if (tid <= 0) return nullptr;
+  Result<int> fd = AwaitListener(stub, static_cast<Slot*>(stub.slots().thread_slot(0)));
+  std::unique_ptr<HostThread> thread(new HostThread(stub, environment, 0, tid));
+  if (!fd.ok()) return nullptr;
+  if (environment.notify) {
+    Result<UniqueFd> listener = stub.TakeDescriptor(*fd);
+    if (!listener.ok()) return nullptr;
+    thread->listener_ = std::move(listener).value();
+  }
+  if (!thread->Adopt()) return nullptr;
+  return thread;
+}
+
+bool HostThread::Adopt() {
+  if (!environment_.notify) return true;
+  // Also the proof that it is a listener and not some other descriptor.
+  constexpr unsigned long kSetFlags = _IOW('!', 4, uint64_t);  // SECCOMP_IOCTL_NOTIF_SET_FLAGS
+  constexpr uint64_t kSyncWakeUp = 1;
+  if (ioctl(listener_.get(), kSetFlags, kSyncWakeUp) == 0) return true;
+  Broken("no listener");
+  return false;
+}
+
+void InitThreadPage(const stub::Slots& slots, size_t index) {
+  auto* page = static_cast<ThreadPage*>(slots.thread_page(index));
+  page->stack_address = SlotAddress(index) + kStackOffset;
+  page->stack_flags = kAutodisarm;
+  page->stack_size = kStackSize;
+  page->signal_mask = kGuestSignalMask;
+}
+
+HostThread::Stop HostThread::Broken(const char* why) {
+  if (!stub_.dead()) LOG_WARNING("stub ", stub_.pid(), ", thread ", tid_, ": ", why);
+  stub_.Kill();
+  return Dead();
+}
+
+HostThread::Stop HostThread::Dead() { return at_ = Stop::kDead; }
+
+void HostThread::Signal() { syscall(SYS_tgkill, stub_.pid(), tid_, kInterruptSignal); }
+
+HostThread::Stop HostThread::WaitFor(int rounds) {
+  return environment_.notify ? WaitForNotification(rounds) : WaitForState(rounds);
+}
+
+// `rounds` 0: without limit.
+HostThread::Stop HostThread::WaitForNotification(int rounds) {
+  const bool limited = rounds != 0;
+  for (;;) {
+    if (limited) {
+      pollfd p{listener_.get(), POLLIN, 0};
+      if (Poll(&p, kRoundMs) <= 0) {
+        if (--rounds == 0) return Broken("does not react to a signal");
+        continue;
+      }
+    }
+    seccomp_notif n;
+    std::memset(&n, 0, sizeof(n));
+    if (ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &n) != 0) {
+      if (errno == EINTR) continue;
+      if (errno != ENOENT) return Broken("its listener does not work");
+      // It was withdrawn just then; or the thread is gone.
+      pollfd p{listener_.get(), POLLIN, 0};
+      if (Poll(&p, 0) == 1 && (p.revents & POLLHUP) != 0) return Dead();
+      continue;
+    }
+    if (static_cast<pid_t>(n.pid) != tid_) return Broken("a notification of another thread");
+    if (n.data.nr == static_cast<int>(kDoorbell) &&
+        n.data.instruction_pointer == environment_.doorbell && n.data.arch == AUDIT_ARCH_X86_64) {
+      const uint32_t state = LoadAcquire(&slot_->state);
+      switch (state & kTurnMask) {
+        case kTrap:
+          doorbell_id_ = n.id;
+          return TakeTrap();
+        case kGuest:  // It slept, or rings again after an answer that was cut short.
+          Send(n.id, 0);
+          continue;
+        default:
+          return Broken("impossible state");
+      }
+    }
+    notification_.id = n.id;
+    notification_.ip = n.data.instruction_pointer;
+    notification_.number = static_cast<uint32_t>(n.data.nr);
+    notification_.arch = n.data.arch;
+    for (int i = 0; i < 6; ++i) notification_.args[i] = n.data.args[i];
+    return at_ = Stop::kNotification;
+  }
+}
+
+HostThread::Stop HostThread::WaitForState(int rounds) {
+  const bool limited = rounds != 0;
+  constexpr int kIdleMs = 250;  // For the end of a stub, which nobody tells.
+  for (;;) {
+    uint32_t state = LoadAcquire(&slot_->state);
+    switch (state & kTurnMask) {
+      case kTrap:
+        return TakeTrap();
+      case kGuest:
+        break;
+      default:
+        return Broken("impossible state");
+    }
+    if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest | kParked, false,
+                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+      continue;
+    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, limited ? kRoundMs : kIdleMs) == 0 ||
+        errno != ETIMEDOUT)
+      continue;
+    if (syscall(SYS_tgkill, stub_.pid(), tid_, 0) != 0) {
+      stub_.Kill();
+      return Dead();
+    }
+    if (limited && --rounds == 0) return Broken("does not react to a signal");
+  }
+}
+
+// The part of the slot's stack at `address` in the stub; null if it is not wholly in it.
+char* HostThread::InStack(uint64_t address, size_t size) const {
+  const uint64_t start = slot_address_ + kStackOffset;
+  if (address < start || address - start > kStackSize || size > kStackSize - (address - start))
+    return nullptr;
+  return slot_memory_ + (address - slot_address_);
+}
+
+HostThread::Stop HostThread::TakeTrap() {
+  const auto* slot = static_cast<const volatile Slot*>(slot_);
+  context_ = InStack(slot->ucontext, kUcSize);
+  const char* info = InStack(slot->siginfo, kSiginfoSize);
+  if (context_ == nullptr || info == nullptr) return Broken("a frame outside its stack");
+  info_.signo = Get<int32_t>(info);
+  info_.code = Get<int32_t>(info + 8);
+  info_.address = Get<uint64_t>(info + 16);
+  info_.syscall = Get<uint32_t>(info + 24);
+  info_.arch = Get<uint32_t>(info + 28);
+  const char* registers = context_ + kUcRegisters;
+  info_.error_code = Get<uint64_t>(registers + 8 * kErr);
+  info_.trap_number = Get<uint64_t>(registers + 8 * kTrapNumber);
+  at_ = Stop::kTrap;
+  if (starting_) {
+    starting_ = false;
+    const char* fp = FpArea();
+    if (fp != nullptr) {
+      std::memcpy(fp_trailer_, fp + kFpTrailer, sizeof(fp_trailer_));
+      have_trailer_ = true;
+    }
+  }
+  return at_;
+}
+
+HostThread::Stop HostThread::BringToTrap() {
+  if (at_ == Stop::kTrap) return at_;
+  if (starting_) return WaitFor(kRounds);
+  if (at_ == Stop::kDead) return at_;
+  const Notification call = notification_;
+  Signal();
+  for (;;) {
+    const Stop stop = WaitFor(kRounds);
+    if (stop != Stop::kNotification) return stop;
+    // Made again after a stop of the host's; the signal is still to come.
+    if (!SameCall(call)) return Broken("a call instead of a signal");
+  }
+}
+
+bool HostThread::SameCall(const Notification& o) const {
+  const Notification& n = notification_;
+  return n.ip == o.ip && n.number == o.number && n.arch == o.arch &&
+         std::equal(std::begin(n.args), std::end(n.args), std::begin(o.args));
+}
+
+bool HostThread::Send(uint64_t id, uint64_t value) {
+  seccomp_notif_resp response{};
+  response.id = id;
+  response.val = static_cast<int64_t>(value);
+  return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0;
+}
+
+bool HostThread::Answer(uint64_t rax) { return Send(notification_.id, rax); }
+
+Registers HostThread::ReadRegisters() const {
+  uint64_t g[kGeneralRegisters];
+  std::memcpy(g, context_ + kUcRegisters, sizeof(g));
+  const auto* slot = static_cast<const volatile Slot*>(slot_);
+  Registers r{};
+  r.r8 = g[kR8], r.r9 = g[kR9], r.r10 = g[kR10], r.r11 = g[kR11];
+  r.r12 = g[kR12], r.r13 = g[kR13], r.r14 = g[kR14], r.r15 = g[kR15];
+  r.rdi = g[kRdi], r.rsi = g[kRsi], r.rbp = g[kRbp], r.rbx = g[kRbx];
+  r.rdx = g[kRdx], r.rax = g[kRax], r.rcx = g[kRcx], r.rsp = g[kRsp];
+  r.rip = g[kRip], r.eflags = g[kEflags];
+  r.orig_rax = ~uint64_t{0};
+  r.cs = g[kSelectors] & 0xffff;
+  r.ss = g[kSelectors] >> 48;
+  r.fs_base = slot->fs_base;
+  r.gs_base = slot->gs_base;
+  return r;
+}
+
+void HostThread::WriteRegisters(const Registers& r) {
+  uint64_t g[kSelectors + 1];
+  g[kR8] = r.r8, g[kR9] = r.r9, g[kR10] = r.r10, g[kR11] = r.r11;
+  g[kR12] = r.r12, g[kR13] = r.r13, g[kR14] = r.r14, g[kR15] = r.r15;
+  g[kRdi] = r.rdi, g[kRsi] = r.rsi, g[kRbp] = r.rbp, g[kRbx] = r.rbx;
+  g[kRdx] = r.rdx, g[kRax] = r.rax, g[kRcx] = r.rcx, g[kRsp] = r.rsp;
+  g[kRip] = r.rip, g[kEflags] = r.eflags;
+  g[kSelectors] = (r.cs & 0xffff) | r.ss << 48;
+  std::memcpy(context_ + kUcRegisters, g, sizeof(g));
+  // These decide where the next frame goes and what can interrupt the thread.
+  Put<uint64_t>(context_ + kUcStack, slot_address_ + kStackOffset);
+  Put<uint32_t>(context_ + kUcStack + 8, static_cast<uint32_t>(kAutodisarm));
+  Put<uint64_t>(context_ + kUcStack + 16, kStackSize);
+  Put<uint64_t>(context_ + kUcSignalMask, kGuestSignalMask);
+  slot_->fs_base = r.fs_base;
+  slot_->gs_base = r.gs_base;
+}
+
+char* HostThread::FpArea() const {
+  const auto address = Get<uint64_t>(context_ + kUcFpState);
+  return address % 64 != 0 ? nullptr : InStack(address, stub::HostXstate().size);
+}
+
+bool HostThread::ReadFpState(absl::Span<char> out) const {
+  const char* area = FpArea();
+  if (area == nullptr) return false;
+  std::memcpy(out.data(), area, stub::HostXstate().size);
+  stub::SanitizeXstate(out);
+  return true;
+}
+
+bool HostThread::WriteFpState(absl::Span<const char> in) {
+  char* area = FpArea();
+  if (area == nullptr || !have_trailer_) return false;
+  std::memcpy(area, in.data(), kFpTrailer);
+  std::memcpy(area + kFpTrailer, fp_trailer_, sizeof(fp_trailer_));
+  std::memcpy(area + kFpHeader, in.data() + kFpHeader, in.size() - kFpHeader);
+  return true;
+}
+
+void HostThread::Resume() {
+  const uint32_t old = __atomic_exchange_n(&slot_->state, kGuest, __ATOMIC_SEQ_CST);
+  if (environment_.notify) {
+    // If it has been withdrawn the thread rings again, and is answered then.
+    Send(doorbell_id_, 0);
+  } else if ((old & kSleeping) != 0) {
+    Futex(&slot_->state, FUTEX_WAKE, 1, 0);
+  }
+}
+
+}  // namespace caisson::platform::trap

@@ -1,0 +1,128 @@
+// A host thread of a stub that runs guest code, seen from the sentry.
+#ifndef CAISSON_PLATFORM_TRAP_HOST_THREAD_H_
+#define CAISSON_PLATFORM_TRAP_HOST_THREAD_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/types/span.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "platform/registers.h"
+#include "platform/stub/stub_process.h"
+#include "platform/trap/slot.h"
+
+namespace caisson::platform::trap {
+
+// What a platform's threads share.
+struct ThreadEnvironment {
+  bool notify = false;
+  uint64_t started = 0, doorbell = 0, exit_thread = 0;  // Addresses in the blob.
+};
+
+// The host signal that brings a guest thread to a trap. Standard, so that it does not queue.
+extern const int kInterruptSignal;
+// All that guest code does not block.
+extern const uint64_t kGuestSignalMask;
+
+// Fills thread page `index` before its thread starts.
+void InitThreadPage(const stub::Slots& slots, size_t index);
+
+// Used by one thread at a time; Signal() by any.
+//
+// A guest thread of the stub can write to the slot at any time, and block its signals by a forged
+// sigreturn. So values of the slot are copied once and checked, and who waits for more than the guest's
+// own pleasure has a limit. What cannot be kills the stub.
+class HostThread {
+ public:
+  enum class Stop : uint8_t {
+    kNotification,  // A call; notification() has it.
+    kTrap,          // A signal; registers and FP state are in the frame.
+    kDead,          // The thread is gone, and with it the stub; or it did not stop in time.
+  };
+  struct Notification {
+    uint64_t id = 0;
+    uint64_t ip = 0;
+    uint64_t args[6] = {};
+    uint32_t number = 0, arch = 0;
+  };
+  // Of the signal that made the trap.
+  struct SignalInfo {
+    int signo = 0, code = 0;
+    uint64_t address = 0;  // si_addr, or si_call_addr of SIGSYS.
+    uint32_t syscall = 0, arch = 0;  // Of SIGSYS.
+    uint64_t error_code = 0, trap_number = 0;
+  };
+
+  // A new thread at `slot`. Errors: EAGAIN, EIO.
+  static Result<std::unique_ptr<HostThread>> Start(stub::StubProcess& stub, size_t slot,
+                                                   const ThreadEnvironment& environment);
+  // The one a stub was started with, at slot 0; null if there is none.
+  static std::unique_ptr<HostThread> TakeReady(stub::StubProcess& stub,
+                                               const ThreadEnvironment& environment);
+
+  pid_t tid() const { return tid_; }
+  pid_t pid() const { return stub_.pid(); }
+  stub::StubProcess& stub() { return stub_; }
+  Stop at() const { return at_; }
+  const Notification& notification() const { return notification_; }
+  const SignalInfo& signal_info() const { return info_; }
+
+  // Waits until the running thread stops, as long as it takes.
+  Stop Wait() { return WaitFor(0); }
+  // Answers the notification and lets the thread run. False if the call has been withdrawn: then
+  // Wait() says what the thread does now.
+  bool Answer(uint64_t rax);
+  // From a notification, or a thread's start, to a trap.
+  Stop BringToTrap();
+  // Whether the trap took the place of a notification of this thread.
+  bool SameCall(const Notification& other) const;
+
+  // At a trap.
+  Registers ReadRegisters() const;
+  void WriteRegisters(const Registers& regs);
+  // HostXstate().size bytes. False if the guest has broken the frame.
+  bool ReadFpState(absl::Span<char> out) const;
+  bool WriteFpState(absl::Span<const char> in);
+  // Lets the thread run from the frame.
+  void Resume();
+
+  void Signal();
+
+ private:
+  HostThread(stub::StubProcess& stub, const ThreadEnvironment& environment, size_t slot, pid_t tid);
+  bool Adopt();
+  Stop WaitFor(int rounds);
+  Stop WaitForNotification(int rounds);
+  Stop WaitForState(int rounds);
+  Stop TakeTrap();
+  Stop Broken(const char* why);
+  Stop Dead();
+  char* InStack(uint64_t address, size_t size) const;
+  char* FpArea() const;
+  bool Send(uint64_t id, uint64_t value);
+
+  stub::StubProcess& stub_;
+  const ThreadEnvironment& environment_;
+  const pid_t tid_;
+  const uint64_t slot_address_;
+  char* const slot_memory_;
+  Slot* const slot_;
+  ThreadPage* const page_;
+  UniqueFd listener_;
+  bool starting_ = true;  // Has not come to its first trap.
+  Stop at_ = Stop::kDead;
+  Notification notification_;
+  uint64_t doorbell_id_ = 0;  // The notification that a trap waits in.
+  SignalInfo info_;
+  char* context_ = nullptr;  // Of the trap: the ucontext, in slot_memory_.
+  char fp_trailer_[48] = {}; // What the kernel wrote into the first frame's FP area about its size.
+  bool have_trailer_ = false;
+};
+
+}  // namespace caisson::platform::trap
+
+#endif  // CAISSON_PLATFORM_TRAP_HOST_THREAD_H_

@@ -1,0 +1,99 @@
+// What one guest thread and the sentry's thread that runs it say to each other: the slot, which both
+// write, and the thread page, which only the sentry writes. README.md has the protocol.
+#ifndef CAISSON_PLATFORM_TRAP_SLOT_H_
+#define CAISSON_PLATFORM_TRAP_SLOT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "platform/stub/layout.h"
+
+namespace caisson::platform::trap {
+
+// Where slot and thread page `index` are in a stub. A slot is aligned to its size, so code that runs
+// on its stack finds it from the stack pointer.
+constexpr uint64_t SlotAddress(size_t index) { return stub::kSlotAddr + index * stub::kSlotSize; }
+constexpr uint64_t ThreadPageAddress(size_t index) {
+  return stub::kThreadPageAddr + index * kPageSize;
+}
+// In the stub: thread page address = kThreadPageAddr + ((slot address - kSlotAddr) >> 2).
+static_assert(stub::kSlotSize / kPageSize == 4);
+
+// Slot::state: one word, changed by exchange or compare-exchange only, so that no wake-up is lost.
+// The lowest byte says whose turn it is:
+inline constexpr uint32_t kGuest = 0;  // The guest thread runs, or may go on.
+inline constexpr uint32_t kCall = 1;   // A system call of a patched site: Slot::registers are valid.
+inline constexpr uint32_t kTrap = 2;   // A signal frame is on the slot's stack: `trap` is valid.
+inline constexpr uint32_t kTurnMask = 0xff;
+// With kGuest: the sentry sleeps, so whoever replaces this value rings.
+inline constexpr uint32_t kParked = 0x100;
+// With kCall and kTrap: the guest thread sleeps, so the sentry rings when it replaces this value.
+inline constexpr uint32_t kSleeping = 0x200;
+
+// The registers of a patched call. What is not here (FP state, fs and gs base) stays in the thread;
+// the sentry gets it by a signal, whose frame has it.
+struct alignas(64) CallRegisters {
+  // One cache line: all that most calls need.
+  uint64_t rax, rdi, rsi, rdx, r10, r8, r9;
+  uint64_t rip;  // After the `syscall` instruction that was replaced.
+  // The second.
+  uint64_t rbx, rbp, rsp, r12, r13, r14, r15;
+  uint64_t rflags;
+};
+static_assert(sizeof(CallRegisters) == 128);
+
+// Everything here can be written by any guest thread of the stub at any time: the sentry copies a
+// value once, then checks it.
+struct Slot {
+  alignas(64) uint32_t state;
+  uint32_t unused[15];
+  CallRegisters registers;
+
+  // kTrap. Addresses on the slot's stack, as the kernel passed them to the handler.
+  alignas(64) uint64_t siginfo;
+  uint64_t ucontext;
+  uint64_t fs_base, gs_base;   // Read by the handler and, when it returns, set by it.
+  uint32_t interrupted_state;  // `state` when the handler began (a signal inside the trampoline).
+  uint32_t unused2;
+
+  // At start: the number of the listener's descriptor in the stub, plus one; 0: none yet; negative:
+  // the host's error.
+  alignas(64) int32_t listener;
+};
+
+// The parts of a slot: the struct; the alternate signal stack; a page for copies.
+inline constexpr size_t kStackOffset = kPageSize;
+inline constexpr size_t kStackSize = 2 * kPageSize;
+inline constexpr size_t kCopyOffset = 3 * kPageSize;
+inline constexpr size_t kCopySize = kPageSize;
+static_assert(sizeof(Slot) <= kStackOffset);
+static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
+
+// Written by the sentry, mapped read-only from a sealed memfd in the stub (PLATFORM.md 9).
+struct ThreadPage {
+  // For sigaltstack(2): struct stack_t.
+  uint64_t stack_address;
+  uint32_t stack_flags;
+  uint32_t unused;
+  uint64_t stack_size;
+  uint64_t signal_mask;  // Of guest code, and of the thread when it starts.
+
+  // Spinning (README.md): cycles of the time stamp counter that the thread waits for kGuest before
+  // it sleeps. 0: it rings and sleeps at once.
+  alignas(64) uint32_t spin_cycles;
+
+  // Answers that the trampoline gives itself, if `answers` is not 0 (PLATFORM.md 10). The sentry
+  // turns them off by clearing it, and keeps them true while it is set.
+  alignas(64) uint32_t answers;
+  uint32_t pid, tid, ppid, uid, euid, gid, egid;
+  uint32_t answered_unused[24];
+};
+static_assert(sizeof(ThreadPage) <= kPageSize);
+
+// What the blob rings with, where there is a listener: a notification with this number from an
+// instruction of the blob. It is never carried out.
+inline constexpr uint32_t kDoorbell = 39;  // getpid(2).
+
+}  // namespace caisson::platform::trap
+
+#endif  // CAISSON_PLATFORM_TRAP_SLOT_H_

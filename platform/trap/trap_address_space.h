@@ -1,0 +1,41 @@
+// A stub with host threads that run guest code.
+#ifndef CAISSON_PLATFORM_TRAP_TRAP_ADDRESS_SPACE_H_
+#define CAISSON_PLATFORM_TRAP_TRAP_ADDRESS_SPACE_H_
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "base/mutex.h"
+#include "platform/stub/address_space.h"
+#include "platform/trap/host_thread.h"
+
+namespace caisson::platform::trap {
+
+// Thread-safe. Host threads are never ended before their stub: one that is not needed is parked,
+// stopped as it is, and costs nothing until it is taken again.
+class TrapAddressSpace final : public stub::StubAddressSpace {
+ public:
+  // `environment` outlives this.
+  TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, stub::ProcView* proc,
+                   const ThreadEnvironment& environment);
+  ~TrapAddressSpace() override;
+
+  // A thread that no context uses: a parked one, or a new one. Errors: EAGAIN, EIO.
+  Result<std::unique_ptr<HostThread>> TakeThread() ABSL_LOCKS_EXCLUDED(mu_);
+  // Takes back one that is stopped.
+  void ParkThread(std::unique_ptr<HostThread> thread) ABSL_LOCKS_EXCLUDED(mu_);
+
+ protected:
+  std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<stub::StubProcess> stub) const override;
+
+ private:
+  const ThreadEnvironment& environment_;
+  Mutex mu_;  // Before StubProcess::mu_.
+  std::vector<std::unique_ptr<HostThread>> parked_ ABSL_GUARDED_BY(mu_);
+  size_t next_slot_ ABSL_GUARDED_BY(mu_) = 1;  // 0 is the ready thread's.
+};
+
+}  // namespace caisson::platform::trap
+
+#endif  // CAISSON_PLATFORM_TRAP_TRAP_ADDRESS_SPACE_H_

@@ -1,0 +1,399 @@
+#include "platform/trap/trap_context.h"
+
+#include <linux/audit.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/log.h"
+#include "platform/stub/layout.h"
+#include "platform/stub/xstate.h"
+
+namespace caisson::platform::trap {
+namespace {
+
+using Stop = HostThread::Stop;
+
+constexpr uint64_t kVsyscallPage = 0xffffffffff600000;
+constexpr int kSysSeccomp = 1;
+
+bool IsCanonicalUser(uint64_t address) { return address < stub::kReservedEnd; }
+
+// What a return to user mode would refuse, if the host let it come so far.
+bool CpuAccepts(const Registers& regs) {
+  auto selector_ok = [](uint64_t s) { return (s & 3) == 3; };
+  return selector_ok(regs.cs) && selector_ok(regs.ss) && IsCanonicalUser(regs.fs_base) &&
+         IsCanonicalUser(regs.gs_base);
+}
+
+// The registers that a notification does not tell.
+constexpr uint64_t Registers::* kUnknown[] = {
+    &Registers::rbx, &Registers::rbp, &Registers::rsp, &Registers::r12,     &Registers::r13,
+    &Registers::r14, &Registers::r15, &Registers::cs,  &Registers::fs_base, &Registers::gs_base,
+    &Registers::ss,  &Registers::eflags,
+};
+// Those that it tells and that an answer cannot change.
+constexpr uint64_t Registers::* kTold[] = {
+    &Registers::rip, &Registers::rdi, &Registers::rsi, &Registers::rdx,
+    &Registers::r10, &Registers::r8,  &Registers::r9,
+};
+
+}  // namespace
+
+TrapContext::TrapContext(const Shared& shared) : shared_(shared) {}
+
+TrapContext::~TrapContext() {
+  Detach();
+  MutexLock lock(mu_);
+  if (prepared_thread_ != nullptr) prepared_space_->ParkThread(std::move(prepared_thread_));
+}
+
+Result<void> TrapContext::Prepare(AddressSpace& space) {
+  auto& trap_space = static_cast<TrapAddressSpace&>(space);
+  Result<std::unique_ptr<HostThread>> thread = trap_space.TakeThread();
+  if (!thread.ok()) return Errno::kEAGAIN;
+  MutexLock lock(mu_);
+  prepared_space_ = &trap_space;
+  prepared_thread_ = std::move(thread).value();
+  return OkResult();
+}
+
+Result<void> TrapContext::Enter(TrapAddressSpace& space) {
+  if (space_ != nullptr) {
+    // To another address space without Detach(): the extended state goes along.
+    std::vector<char> state(stub::HostXstate().size);
+    const bool have_state = thread_ != nullptr && GetFpState(absl::MakeSpan(state)).ok();
+    Leave();
+    if (have_state) pending_fp_ = std::move(state);
+  }
+  space_ = &space;
+  killed_ = false;
+  {
+    MutexLock lock(mu_);
+    if (prepared_space_ == &space) {
+      thread_ = std::move(prepared_thread_);
+      prepared_space_ = nullptr;
+    }
+  }
+  if (thread_ == nullptr) thread_ = TRY(space.TakeThread());
+  TakeHostThread();
+  // Whatever it ran before: all its registers are set now.
+  if (thread_->BringToTrap() != Stop::kTrap) return Errno::kEAGAIN;
+  full_ = true;
+  std::vector<char> state = std::move(pending_fp_);
+  pending_fp_.clear();
+  if (state.empty()) {
+    state.resize(stub::HostXstate().size);
+    stub::InitialXstate(absl::MakeSpan(state));
+  }
+  if (!thread_->WriteFpState(state)) return Errno::kEAGAIN;
+  return OkResult();
+}
+
+// The thread is stopped or gone. The stub, and its other threads, live on.
+void TrapContext::Leave() {
+  if (thread_ != nullptr) {
+    ForgetHostThread();
+    // A dead one's listener closes here.
+    if (thread_->at() == Stop::kDead) {
+      thread_.reset();
+    } else {
+      space_->ParkThread(std::move(thread_));
+    }
+  }
+  space_ = nullptr;
+  killed_ = false;
+  full_ = true;
+}
+
+void TrapContext::Detach() {
+  Leave();
+  pending_fp_.clear();
+}
+
+void TrapContext::Interrupt() {
+  interrupt_.store(true);
+  if (!running_.load()) return;
+  SignalThread();
+}
+
+void TrapContext::SignalThread() {
+  MutexLock lock(mu_);
+  // StopRunning() clears the flag before it takes the lock.
+  if (signal_thread_ == nullptr || !running_.load()) return;
+  signal_thread_->Signal();
+  watched_ = true;
+  shared_.watchdog.Add(this, signal_thread_->pid());
+}
+
+void TrapContext::StopRunning() {
+  running_.store(false);
+  MutexLock lock(mu_);
+  if (std::exchange(watched_, false)) shared_.watchdog.Remove(this);
+}
+
+void TrapContext::SetKilled(Event& event) {
+  ForgetHostThread();
+  thread_.reset();
+  killed_ = true;
+  full_ = true;
+  event.kind = Event::Kind::kKilled;
+}
+
+Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
+  Event event;
+  // Before anything is answered: a signal that meets an answer could undo it (README.md).
+  if (interrupt_.exchange(false)) return event;
+  auto& trap_space = static_cast<TrapAddressSpace&>(space);
+  if (space_ != &trap_space) {
+    Result<void> entered = Enter(trap_space);
+    if (!entered.ok()) {
+      LOG_INFO("no host thread for a guest task: ", ErrnoName(entered.error()));
+      killed_ = true;
+    }
+  }
+  if (killed_) {
+    event.kind = Event::Kind::kKilled;
+    return event;
+  }
+  if (!CpuAccepts(regs)) {
+    event.kind = Event::Kind::kException;
+    event.signo = SIGSEGV;
+    event.code = SI_KERNEL;
+    event.trap_number = 13;
+    return event;
+  }
+  const uint64_t start = stub::CpuClock::Now();
+  started_at_.store(start, std::memory_order_relaxed);
+  if (!Run(regs)) {
+    SetKilled(event);
+    return event;
+  }
+  running_.store(true);
+  if (interrupt_.load()) SignalThread();
+  while (!HandleStop(thread_->Wait(), regs, event)) {
+  }
+  StopRunning();
+  started_at_.store(0, std::memory_order_relaxed);
+  ticks_.store(ticks_.load(std::memory_order_relaxed) + stub::CpuClock::Now() - start,
+               std::memory_order_relaxed);
+  return event;
+}
+
+bool TrapContext::Run(Registers& regs) {
+  if (thread_->at() == Stop::kNotification) {
+    bool only_result = !full_;
+    for (auto field : kTold) only_result = only_result && regs.*field == shown_.*field;
+    for (auto field : kUnknown) only_result = only_result && regs.*field == shown_.*field;
+    if (only_result && AnswerNotification(regs)) return true;
+    if (!BringToTrap()) return false;
+  }
+  Complete(regs);
+  thread_->WriteRegisters(regs);
+  thread_->Resume();
+  return true;
+}
+
+// False if the thread has gone to a trap, or is gone.
+bool TrapContext::AnswerNotification(Registers& regs) {
+  const HostThread::Notification call = thread_->notification();
+  while (!thread_->Answer(regs.rax)) {
+    // Withdrawn by a stop or freezer of the host, or a late signal. Made again it is the same call,
+    // with the result that we have (PLATFORM.md 1).
+    if (thread_->Wait() != Stop::kNotification) return false;
+    if (thread_->SameCall(call)) continue;
+    LOG_WARNING("stub ", thread_->pid(), ": another call instead of the one withdrawn");
+    thread_->stub().Kill();
+  }
+  return true;
+}
+
+bool TrapContext::BringToTrap() { return thread_->BringToTrap() == Stop::kTrap; }
+
+// At a trap that took the place of a notification: `regs` gets what that did not tell.
+void TrapContext::Complete(Registers& regs) {
+  if (full_) return;
+  full_ = true;
+  const Registers frame = thread_->ReadRegisters();
+  for (auto field : kUnknown) {
+    if (regs.*field == shown_.*field) regs.*field = frame.*field;
+  }
+  // The return from the vsyscall page has been done.
+  if (vsyscall_ && regs.rip == shown_.rip) regs.rip = frame.rip;
+  regs.rcx = regs.rip;
+  regs.r11 = regs.eflags;
+}
+
+void TrapContext::FullRegisters(Registers& regs) {
+  if (full_ || thread_ == nullptr) return;
+  // If it is gone, Switch() will say so.
+  if (thread_->at() == Stop::kNotification && !BringToTrap()) return;
+  if (thread_->at() == Stop::kTrap) Complete(regs);
+}
+
+bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
+  switch (stop) {
+    case Stop::kDead:
+      SetKilled(event);
+      return true;
+    case Stop::kTrap:
+      return HandleTrap(regs, event);
+    case Stop::kNotification:
+      break;
+  }
+  const HostThread::Notification& call = thread_->notification();
+  event.kind = Event::Kind::kSyscall;
+  event.compat32 = call.arch != AUDIT_ARCH_X86_64;
+  regs.orig_rax = regs.rax = static_cast<uint32_t>(call.number);
+  regs.rdi = call.args[0];
+  regs.rsi = call.args[1];
+  regs.rdx = call.args[2];
+  regs.r10 = call.args[3];
+  regs.r8 = call.args[4];
+  regs.r9 = call.args[5];
+  regs.rip = regs.rcx = call.ip;
+  regs.r11 = regs.eflags;
+  vsyscall_ = PageRoundDown(call.ip) == kVsyscallPage;
+  shown_ = regs;
+  full_ = false;
+  return true;
+}
+
+bool TrapContext::HandleTrap(Registers& regs, Event& event) {
+  const HostThread::SignalInfo& info = thread_->signal_info();
+  if (info.code <= 0) {
+    // From us, or from an administrator of the host.
+    if (info.signo == kInterruptSignal && interrupt_.exchange(false)) {
+      regs = thread_->ReadRegisters();
+      full_ = true;
+      return true;
+    }
+    thread_->Resume();
+    return false;
+  }
+  regs = thread_->ReadRegisters();
+  full_ = true;
+  switch (info.signo) {
+    case SIGSYS:
+      if (info.code != kSysSeccomp) break;
+      event.kind = Event::Kind::kSyscall;
+      event.compat32 = info.arch != AUDIT_ARCH_X86_64;
+      // Not from the frame: a number from -512 to -516 looks to the host like a call to restart.
+      regs.orig_rax = regs.rax = info.syscall;
+      if (PageRoundDown(info.address) != kVsyscallPage) regs.rip = info.address;
+      return true;
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGILL:
+    case SIGFPE:
+    case SIGTRAP:
+      DescribeSignal(regs, event);
+      return true;
+    default:
+      break;
+  }
+  thread_->Resume();
+  return false;
+}
+
+void TrapContext::DescribeSignal(const Registers& regs, Event& event) {
+  const HostThread::SignalInfo& info = thread_->signal_info();
+  const bool memory = (info.signo == SIGSEGV && info.code != SI_KERNEL) ||
+                      (info.signo == SIGBUS && info.code != BUS_ADRALN);
+  event.kind = memory ? Event::Kind::kFault : Event::Kind::kException;
+  event.signo = info.signo;
+  event.code = info.code;
+  event.address = info.address;
+  event.trap_number = info.trap_number & 0x1f;
+  event.error_code = info.error_code & 0xffff;
+  event.has_error_code = event.trap_number == 14;
+  // Page-fault error code: bit 1 write, bit 4 instruction fetch (Intel SDM vol. 3, 4.7).
+  if ((event.error_code & 0x10) != 0 || event.address == regs.rip) {
+    event.access = Access::kExecute;
+  } else if ((event.error_code & 2) != 0) {
+    event.access = Access::kWrite;
+  }
+}
+
+Result<void> TrapContext::GetFpState(absl::Span<char> out) {
+  if (out.size() < stub::HostXstate().size) return Errno::kEINVAL;
+  if (thread_ == nullptr) {
+    if (pending_fp_.empty()) {
+      stub::InitialXstate(out);
+    } else {
+      std::copy(pending_fp_.begin(), pending_fp_.end(), out.begin());
+    }
+    return OkResult();
+  }
+  if (!BringToTrap() || !thread_->ReadFpState(out)) return Errno::kEIO;
+  return OkResult();
+}
+
+Result<void> TrapContext::SetFpState(absl::Span<const char> in) {
+  if (!stub::XstateIsValid(in)) return Errno::kEINVAL;
+  if (thread_ == nullptr) {
+    pending_fp_.assign(in.begin(), in.end());
+    return OkResult();
+  }
+  if (!BringToTrap() || !thread_->WriteFpState(in)) return Errno::kEIO;
+  return OkResult();
+}
+
+void TrapContext::ResetFpState() {
+  pending_fp_.clear();
+  if (thread_ == nullptr) return;
+  std::vector<char> state(stub::HostXstate().size);
+  stub::InitialXstate(absl::MakeSpan(state));
+  Result<void> set = SetFpState(state);
+  if (!set.ok()) LOG_DEBUG("the extended state of a thread that is gone was not reset");
+}
+
+uint64_t TrapContext::SwitchTicks() const {
+  uint64_t ticks = ticks_.load(std::memory_order_relaxed);
+  const uint64_t started = started_at_.load(std::memory_order_relaxed);
+  const uint64_t now = stub::CpuClock::Now();
+  if (started != 0 && now > started) ticks += now - started;
+  return ticks;
+}
+
+// Of the present host thread. `open`: ask the host, if that has not been done yet.
+uint64_t TrapContext::HostThreadTime(bool open) {
+  if (signal_thread_ == nullptr) return 0;
+  const uint64_t in_switch = shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
+  if (open && !schedstat_ && shared_.proc != nullptr) {
+    Result<UniqueFd> fd = shared_.proc->Open(stub::ProcView::File::kSchedstat,
+                                             signal_thread_->pid(), signal_thread_->tid());
+    if (fd.ok()) {
+      // The thread may have run for others before. Until now it has run at most so long for us.
+      schedstat_ = std::move(fd).value();
+      const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+      schedstat_base_ = all - std::min(all, in_switch);
+    }
+  }
+  if (!schedstat_) return in_switch;
+  const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+  return all - std::min(all, schedstat_base_);
+}
+
+uint64_t TrapContext::GuestCpuTime() {
+  MutexLock lock(mu_);
+  reported_ns_ = std::max(reported_ns_, ended_ns_ + HostThreadTime(/*open=*/true));
+  return reported_ns_;
+}
+
+void TrapContext::TakeHostThread() {
+  MutexLock lock(mu_);
+  signal_thread_ = thread_.get();
+  thread_ticks_ = SwitchTicks();
+}
+
+void TrapContext::ForgetHostThread() {
+  MutexLock lock(mu_);
+  ended_ns_ += HostThreadTime(/*open=*/false);
+  schedstat_.reset();
+  signal_thread_ = nullptr;
+}
+
+}  // namespace caisson::platform::trap

@@ -1,0 +1,101 @@
+// A guest task's host thread, run by the task's own thread.
+#ifndef CAISSON_PLATFORM_TRAP_TRAP_CONTEXT_H_
+#define CAISSON_PLATFORM_TRAP_TRAP_CONTEXT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/mutex.h"
+#include "platform/platform.h"
+#include "platform/stub/cpu_clock.h"
+#include "platform/trap/trap_address_space.h"
+#include "platform/trap/watchdog.h"
+
+namespace caisson::platform::trap {
+
+// What a platform's contexts share; it lives longer than they.
+struct Shared {
+  ThreadEnvironment environment;
+  stub::ProcView* proc = nullptr;
+  stub::CpuClock clock;
+  mutable Watchdog watchdog;
+};
+
+// Used by one thread; Prepare(), Interrupt() and GuestCpuTime() by any.
+//
+// After each event the host thread is stopped, in a notification or at a trap. Of a thread in a
+// notification only number, arguments and rip are known. It is answered there unless the caller has
+// changed more than rax; else, or if it wants all registers, the thread is brought to a trap, where
+// the call shows as not made, and the frame gets what the caller wants.
+class TrapContext final : public Context {
+ public:
+  explicit TrapContext(const Shared& shared);
+  ~TrapContext() override;
+
+  Result<void> Prepare(AddressSpace& space) override;
+  Event Switch(AddressSpace& space, Registers& regs) override;
+  void FullRegisters(Registers& regs) override;
+  void Interrupt() override;
+  void Detach() override;
+  Result<void> GetFpState(absl::Span<char> out) override;
+  Result<void> SetFpState(absl::Span<const char> in) override;
+  void ResetFpState() override;
+  uint64_t GuestCpuTime() override;
+
+ private:
+  Result<void> Enter(TrapAddressSpace& space);
+  void Leave();
+  // Lets the stopped thread run with `regs`. False if it is gone.
+  bool Run(Registers& regs);
+  bool AnswerNotification(Registers& regs);
+  // From a notification to a trap, with `known_` from the frame. False if the thread is gone.
+  bool BringToTrap();
+  void Complete(Registers& regs);
+  // One stop of the thread. False if that is nothing the sentry wants to know.
+  bool HandleStop(HostThread::Stop stop, Registers& regs, Event& event);
+  bool HandleTrap(Registers& regs, Event& event);
+  void DescribeSignal(const Registers& regs, Event& event);
+  void SetKilled(Event& event);
+  void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
+  void ForgetHostThread() ABSL_LOCKS_EXCLUDED(mu_);
+  uint64_t SwitchTicks() const;
+  uint64_t HostThreadTime(bool open) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SignalThread() ABSL_LOCKS_EXCLUDED(mu_);
+  void StopRunning() ABSL_LOCKS_EXCLUDED(mu_);
+
+  const Shared& shared_;
+  // The task's thread alone.
+  TrapAddressSpace* space_ = nullptr;
+  std::unique_ptr<HostThread> thread_;
+  bool killed_ = false;
+  bool entered_ = false;    // The thread is new here: its registers mean nothing.
+  bool full_ = true;        // The caller has had all registers of the last event.
+  Registers shown_{};       // What the caller has been told, if not full.
+  bool vsyscall_ = false;   // The notification is of a call of the vsyscall page.
+  std::vector<char> pending_fp_;  // For the next host thread; empty: the initial state.
+
+  // As in PtraceContext: each of two flags is set before the other is looked at.
+  std::atomic<bool> interrupt_{false};
+  std::atomic<bool> running_{false};
+
+  Mutex mu_;  // Before Watchdog::mu_.
+  HostThread* signal_thread_ ABSL_GUARDED_BY(mu_) = nullptr;  // thread_, for other threads.
+  bool watched_ ABSL_GUARDED_BY(mu_) = false;
+  TrapAddressSpace* prepared_space_ ABSL_GUARDED_BY(mu_) = nullptr;
+  std::unique_ptr<HostThread> prepared_thread_ ABSL_GUARDED_BY(mu_);
+  // CPU time. A host thread that nobody asked about has the time spent in Switch().
+  UniqueFd schedstat_ ABSL_GUARDED_BY(mu_);        // Of signal_thread_, once asked for.
+  uint64_t schedstat_base_ ABSL_GUARDED_BY(mu_) = 0;  // What it said before this context, about.
+  uint64_t thread_ticks_ ABSL_GUARDED_BY(mu_) = 0;    // ticks_ when this host thread came.
+  uint64_t ended_ns_ ABSL_GUARDED_BY(mu_) = 0;        // Of those that have gone.
+  uint64_t reported_ns_ ABSL_GUARDED_BY(mu_) = 0;     // Never less than before.
+
+  std::atomic<uint64_t> ticks_{0};        // Spent in Switch() so far,
+  std::atomic<uint64_t> started_at_{0};   // and since when it has been in it; 0: it is not.
+};
+
+}  // namespace caisson::platform::trap
+
+#endif  // CAISSON_PLATFORM_TRAP_TRAP_CONTEXT_H_
