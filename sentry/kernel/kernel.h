@@ -14,6 +14,7 @@
 #include "platform/platform.h"
 #include "sentry/futex/futex.h"
 #include "sentry/kernel/filesystems.h"
+#include "sentry/kernel/host_threads.h"
 #include "sentry/kernel/job_control.h"
 #include "sentry/kernel/load_average.h"
 #include "sentry/kernel/namespace_file.h"
@@ -216,6 +217,7 @@ class Kernel {
   WaitQueue resume_queue_;
   mutable Mutex unsupported_mu_;
   std::map<std::string, uint64_t> unsupported_ ABSL_GUARDED_BY(unsupported_mu_);
+  HostThreads host_threads_;  // The last: its end waits for threads that may still look at the rest.
 };
 
 }  // namespace caisson::kernel

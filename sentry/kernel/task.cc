@@ -139,7 +139,7 @@ CpuTimes Task::GetCpuTimes() const {
   timespec ts{};
   // The thread cannot end meanwhile: it takes the lock in FreezeCpuTimes() before.
   if (has_clock_ && clock_gettime(cpu_clock_, &ts) == 0)
-    times.system_ns = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
+    times.system_ns = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec - cpu_clock_start_;
   return times;
 }
 

@@ -2,7 +2,7 @@
 #ifndef CAISSON_SENTRY_KERNEL_TASK_H_
 #define CAISSON_SENTRY_KERNEL_TASK_H_
 
-#include <pthread.h>
+#include <time.h>
 
 #include <atomic>
 #include <functional>
@@ -289,7 +289,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
  private:
   friend class Kernel;
   friend class ThreadGroup;
-  static void* ThreadMain(void* self);
+  static void ThreadMain(void* self);
 
   // Run loop (run_loop.cc).
   void HandleSyscall();
@@ -376,7 +376,6 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   bool exited_ = false;  // Changed under the tasks and the signal lock: no longer live.
   RefPtr<ipc::SemUndoList> sem_undo_;  // Shared with CLONE_SYSVSEM.
   RefPtr<VforkGate> vfork_gate_;
-  pthread_t thread_{};  // For Prepare() only: a detached thread's name is void once it has ended.
   enum class Gate : uint32_t { kWait, kRun, kAbandon };
   std::atomic<Gate> gate_{Gate::kWait};
   // The host thread's CPU clock while it lives; the final times after.
@@ -384,6 +383,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   bool has_clock_ ABSL_GUARDED_BY(cpu_mu_) = false;
   bool frozen_ ABSL_GUARDED_BY(cpu_mu_) = false;
   clockid_t cpu_clock_ ABSL_GUARDED_BY(cpu_mu_) = 0;
+  uint64_t cpu_clock_start_ ABSL_GUARDED_BY(cpu_mu_) = 0;  // ns on it when this task began.
   CpuTimes final_times_ ABSL_GUARDED_BY(cpu_mu_);
 };
 

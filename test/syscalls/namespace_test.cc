@@ -174,7 +174,7 @@ TEST(UserNamespaceTest, GivesNothingOverWhatIsShared) {
     limit = {100, 300};
     EXPECT_THAT(setrlimit(RLIMIT_NOFILE, &limit), SyscallFailsWithErrno(EPERM));
     EXPECT_THAT(sethostname("x", 1), SyscallFailsWithErrno(EPERM));
-    EXPECT_THAT(setpriority(PRIO_PROCESS, 0, -5), SyscallFailsWithErrno(EACCES));
+    EXPECT_THAT(setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - 1), SyscallFailsWithErrno(EACCES));
     cpu_set_t cpus;
     sched_getaffinity(0, sizeof(cpus), &cpus);
     EXPECT_THAT(sched_setaffinity(other.pid(), sizeof(cpus), &cpus), SyscallFailsWithErrno(EPERM));
