@@ -109,9 +109,11 @@ SyscallResult ProcessVm(Task& task, int32_t pid, GuestAddr local, uint64_t local
   std::vector<mm::IoVec> there = TRY(ReadIoVec(task, remote, remote_count));
   RefPtr<Task> target = task.kernel().FindTask(task.pid_namespace(), pid);
   if (!target) return Errno::kESRCH;
-  TRY(MayAccessTask(task, *target));
+  // The memory first: an exec of a set-user-ID program in between changes the credentials before it
+  // (Linux holds exec_update_lock).
   RefPtr<mm::MemoryManager> mm = target->mm_ref();
   if (!mm) return Errno::kESRCH;
+  TRY(MayAccessTask(task, *target));
   mm::GuestIoBuffer mine(task.memory(), std::move(here));
   std::vector<char> chunk(64 << 10);
   int64_t total = 0;

@@ -91,8 +91,10 @@ Result<void> MayInspect(CallContext& ctx, Task& target) {
 
 Result<RefPtr<Object>> PinMemory(CallContext& ctx, TaskObject& object) {
   RefPtr<Task> task = TRY(object.Get());
+  // Taken before the look: after an exec in between it is the old program's, whatever was permitted.
+  RefPtr<mm::MemoryManager> mm = task->mm_ref();
   TRY(MayInspect(ctx, *task));
-  return RefPtr<Object>(MakeRef<MmObject>(task->mm_ref()));
+  return RefPtr<Object>(MakeRef<MmObject>(std::move(mm)));
 }
 
 void Append(std::string* out, const char* format, ...) {
