@@ -1,9 +1,9 @@
 // read(2), write(2) and their kin.
 #include <algorithm>
-#include <memory>
 
 #include "syscalls/handlers.h"
 #include "syscalls/io.h"
+#include "vfs/bounce_buffer.h"
 #include "vfs/pipe/splice.h"
 
 namespace caisson::syscalls {
@@ -127,11 +127,10 @@ namespace {
 // are the file positions. What was read and could not be written is given back to the position.
 Result<int64_t> CopyBetween(Task& task, vfs::FileDescription& in, int64_t* in_offset,
                             vfs::FileDescription& out, int64_t* out_offset, uint64_t count) {
-  constexpr size_t kChunk = 64 << 10;  // Below malloc's mmap threshold; most calls move less.
-  const auto chunk = std::make_unique_for_overwrite<char[]>(kChunk);
+  CAISSON_BOUNCE_BUFFER(chunk, count, vfs::kReadBounce);
   int64_t total = 0;
   while (count != 0) {
-    SpanBuffer to(absl::Span<char>(chunk.get(), std::min<uint64_t>(count, kChunk)));
+    SpanBuffer to(chunk.first(std::min<uint64_t>(count, chunk.size())));
     Result<size_t> got = in_offset != nullptr
                              ? vfs::FilePRead(task, in, to, static_cast<uint64_t>(*in_offset), 0)
                              : [&]() -> Result<size_t> {
@@ -145,7 +144,7 @@ Result<int64_t> CopyBetween(Task& task, vfs::FileDescription& in, int64_t* in_of
     }
     if (*got == 0) break;
     if (task.IsKilled()) break;  // Gigabytes take a while.
-    SpanBuffer from = SpanBuffer::ForWrite({chunk.get(), *got});
+    SpanBuffer from = SpanBuffer::ForWrite({chunk.data(), *got});
     Result<int64_t> put = int64_t{0};
     if (out_offset != nullptr) {
       Result<size_t> n = vfs::FilePWrite(task, out, from, static_cast<uint64_t>(*out_offset), 0);

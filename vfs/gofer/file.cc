@@ -2,45 +2,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <memory>
 
+#include "vfs/bounce_buffer.h"
+
 namespace caisson::vfs {
 
 namespace gp = caisson::gofer;
 
 namespace {
-
-// Guest bytes on their way: small transfers use the stack.
-constexpr size_t kSmall = 8192;
-constexpr size_t kLarge = 256 * 1024;
-
-class Bounce {
- public:
-  // `small` has kSmall bytes.
-  Bounce(size_t want, char* small) : small_(small), size_(std::clamp(want, kSmall, kLarge)) {
-    // Aligned, for O_DIRECT.
-    if (size_ > kSmall) heap_.reset(static_cast<char*>(aligned_alloc(4096, kLarge)));
-    CHECK(size_ == kSmall || heap_ != nullptr);
-  }
-  char* data() { return heap_ ? heap_.get() : small_; }
-  size_t size() const { return size_; }
-
- private:
-  struct Free {
-    void operator()(char* p) const { free(p); }
-  };
-  char* const small_;
-  const size_t size_;
-  std::unique_ptr<char, Free> heap_;
-};
-
-// Not cleared at each call, as the compiler would.
-#define SMALL_BUFFER(name) alignas(4096) char name[kSmall] __attribute__((uninitialized))
 
 ssize_t HostRead(int fd, char* to, size_t n, uint64_t offset, uint32_t rwf) {
   if (rwf == 0) return pread(fd, to, n, static_cast<off_t>(offset));
@@ -111,8 +85,7 @@ Result<size_t> GoferFile::PRead(CallContext&, IoBuffer& to, uint64_t offset, uin
     to.Skip(static_cast<size_t>(n));
     return static_cast<size_t>(n);
   }
-  SMALL_BUFFER(small);
-  Bounce bounce(to.remaining(), small);
+  CAISSON_BOUNCE_BUFFER(bounce, to.remaining());
   while (to.remaining() > 0) {
     const size_t want = std::min(to.remaining(), bounce.size());
     ssize_t n = HostRead(file->fd(), bounce.data(), want, offset + done, host_flags);
@@ -135,8 +108,7 @@ Result<size_t> GoferFile::PRead(CallContext&, IoBuffer& to, uint64_t offset, uin
 Result<size_t> GoferFile::WriteAt(IoBuffer& from, uint64_t offset, uint32_t rwf, bool append) {
   RefPtr<GoferHostFile> file = current();
   const uint32_t host_flags = HostFlags(rwf) | (append ? kRwfAppend : 0);
-  SMALL_BUFFER(small);
-  Bounce bounce(from.remaining(), small);
+  CAISSON_BOUNCE_BUFFER(bounce, from.remaining());
   size_t done = 0;
   while (from.remaining() > 0) {
     const char* data;

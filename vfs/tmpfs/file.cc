@@ -16,8 +16,7 @@ Result<size_t> File::PRead(CallContext& ctx, IoBuffer& to, uint64_t offset, uint
       done = TRY(node_.Read(direct, offset));
       to.Skip(done);
     } else {
-      CAISSON_BOUNCE_BUFFER(bounce, std::min<uint64_t>(to.remaining(), size - offset),
-                            kReadBounce);
+      CAISSON_BOUNCE_BUFFER(bounce, std::min<uint64_t>(to.remaining(), size - offset));
       while (to.remaining() != 0) {
         Result<size_t> n = node_.Read(bounce.first(to.remaining()), offset + done);
         if (!n.ok() && done == 0) return n.error();
@@ -43,7 +42,7 @@ Result<size_t> File::WriteAt(IoBuffer& from, const uint64_t* offset, uint64_t* e
     from.Skip(done);
     return done;
   }
-  CAISSON_BOUNCE_BUFFER(bounce, from.remaining(), kWriteBounce);
+  CAISSON_BOUNCE_BUFFER(bounce, from.remaining());
   while (from.remaining() != 0) {
     Result<size_t> taken = from.Take(bounce.first(from.remaining()));
     if (!taken.ok() && done == 0) return taken.error();

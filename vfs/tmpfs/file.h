@@ -9,7 +9,7 @@
 namespace caisson::vfs::tmpfs {
 
 // Thread-safe. Guest memory is touched with no lock of the inode held: data goes through a bounce
-// buffer, so that a transfer of more than kWriteBounce bytes is not one step to other writers.
+// buffer, so that a transfer of more than BounceBuffer::kLarge bytes is not one step to other writers.
 class File final : public SeekableFile {
  public:
   File(VfsPath path, RefPtr<RegularFile> node, uint32_t flags);
