@@ -82,7 +82,6 @@ class TrapContext final : public Context {
   Spinner spinner_;
   Shared::Counts counts_;
   bool killed_ = false;
-  bool entered_ = false;    // The thread is new here: its registers mean nothing.
   bool full_ = true;        // The caller has had all registers of the last event.
   Registers shown_{};       // What the caller has been told, if not full.
   bool in_call_ = false;    // It was a call of a patched site.
