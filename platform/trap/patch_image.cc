@@ -45,6 +45,11 @@ bool ReadPage(int fd, uint64_t offset, char* page) {
   return done > 0;
 }
 
+bool IsDeleted(int fd) {
+  struct stat st;
+  return fstat(fd, &st) != 0 || st.st_nlink == 0;
+}
+
 int64_t Nanoseconds(const timespec& t) { return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
 
 }  // namespace
@@ -162,11 +167,13 @@ std::shared_ptr<PatchFile> PatchCache::Get(int fd) {
   MutexLock lock(mu_);
   auto known = files_.find(key);
   if (known != files_.end()) return known->second;
-  if (files_.size() >= kMaxFiles) {
-    for (auto it = files_.begin(); it != files_.end();)
-      it = it->second.use_count() == 1 ? files_.erase(it) : std::next(it);
-    if (files_.size() >= kMaxFiles) return nullptr;
+  // Nobody's files go if they have been deleted, whose space we would hold, or if room is needed.
+  const bool full = files_.size() >= kMaxFiles;
+  for (auto it = files_.begin(); it != files_.end();) {
+    const bool unused = it->second.use_count() == 1;
+    it = unused && (full || IsDeleted(it->second->fd())) ? files_.erase(it) : std::next(it);
   }
+  if (files_.size() >= kMaxFiles) return nullptr;
   UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy.valid()) return nullptr;
   return files_[key] = std::make_shared<PatchFile>(std::move(copy), trampoline_);

@@ -30,8 +30,6 @@ class Emitter {
     General();
     Wait();
     out_.end = Here();
-    // In the table of entries but behind `end`: these have ranges of their own.
-    answers_begin_ = Here();
     for (size_t i = 0; i < kAnsweredCalls.size(); ++i) Answer(i);
     AnswerTail();
     return out_;
@@ -84,7 +82,7 @@ class Emitter {
 
   // From here registers are free: the slot has them all.
   void Wait() {
-    Xbyak::Label ring, look, spin, sleep, done, slept;
+    Xbyak::Label ring, look, spin, sleep, done;
     const Address turn = g_.byte[g_.rbx + offsetof(Slot, state)];
     const Address state = g_.dword[g_.rbx + offsetof(Slot, state)];
     g_.mov(g_.rbx, g_.rax);
@@ -139,7 +137,6 @@ class Emitter {
     g_.cmp(turn, kGuest);
     g_.je(done);
     hooks_.sleep();
-    g_.L(slept);
     g_.cmp(turn, kGuest);
     g_.je(done);
     g_.jmp(sleep);
@@ -185,7 +182,6 @@ class Emitter {
   Xbyak::CodeGenerator& g_;
   const uint64_t address_;
   const TrampolineHooks& hooks_;
-  uint64_t answers_begin_ = 0;
   Trampoline out_;
   Xbyak::Label general_, bad_, answered_;
 };

@@ -55,6 +55,7 @@ constexpr FilterRule kRules[] = {
     {SYS_fcntl, {Equals(1, F_OFD_SETLK)}, "guest locks on files that others share"},
     {SYS_fcntl, {Equals(1, F_OFD_GETLK)}, "the same"},
     {SYS_flock, {}, "the same"},
+    {SYS_fcntl, {Equals(1, F_DUPFD_CLOEXEC)}, "program files that are patched"},
     {SYS_fcntl, {Equals(1, F_GETFL)}, "access mode of inherited stdio"},
     {SYS_fcntl, {Equals(1, F_SETFL)}, "O_NONBLOCK of our own descriptors"},
     {SYS_fcntl, {Equals(1, F_DUPFD_CLOEXEC)}, "program files whose call sites are patched"},

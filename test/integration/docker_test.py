@@ -531,6 +531,41 @@ def several_at_once():
 
 
 @case
+def containerd_client():
+    """containerd without Docker: ctr, on the containerd that dockerd has started."""
+    with open(f"/proc/{engine.process.pid}/task/{engine.process.pid}/children") as file:
+        inside = file.read().split()[0]
+    archive = os.path.join(workspace.directory, "saved.tar")
+    equal(engine.docker("save", "-o", archive, IMAGE).status, 0, "docker save")
+
+    def ctr(*args, stdin=b"", status=0):
+        result = lib.collect(["nsenter", "-t", inside, "-m", "-p", "-n", "--", "ctr", "-a",
+                              os.path.join(workspace.directory, "exec/containerd/containerd.sock"), "-n", "tests", *args], stdin, 60)
+        equal(result.status, status, f"ctr {args}: {result}")
+        return result
+
+    ctr("images", "import", archive)
+    image = ctr("images", "ls", "-q").out.strip()
+    runtime = ["--runc-binary", shutil.which(lib.RUNTIME) or lib.RUNTIME, image]
+    result = ctr("run", "--rm", "--env", "A=b", "--cwd", "/etc", *runtime, "one", "/bin/sh", "-c", "echo $A; pwd >&2; exit 4", status=4)
+    equal((result.out, result.err), ("b\n", "/etc\n"), "output")
+    ctr("run", "-d", *runtime, "two", "/bin/sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
+    shows = lambda: next((line.split()[-1] for line in ctr("tasks", "ls").out.split("\n") if line.startswith("two ")), None)
+    equal(shows(), "RUNNING", "status")
+    equal(ctr("tasks", "exec", "--exec-id", "e", "two", "/bin/sh", "-c", "echo in; exit 9", status=9).out, "in\n", "exec")
+    true("pids.current" in ctr("tasks", "metrics", "two").out, "metrics")
+    true(len(ctr("tasks", "ps", "two").out.strip().split("\n")) >= 2, "ps")
+    ctr("tasks", "pause", "two")
+    equal(shows(), "PAUSED", "status")
+    ctr("tasks", "resume", "two")
+    ctr("tasks", "kill", "two")
+    until(lambda: shows() == "STOPPED", "it does not stop")
+    ctr("tasks", "rm", "two")
+    ctr("containers", "rm", "two")
+    ctr("images", "rm", image)
+
+
+@case
 def nothing_is_left():
     equal(engine.docker("ps", "-aq").out, "", "containers")
     if lib.OURS:
