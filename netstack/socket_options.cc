@@ -71,7 +71,8 @@ Result<int32_t> ParseIntOption(absl::string_view bytes) {
 
 std::optional<Result<void>> SocketOptions::Set(vfs::CallContext& ctx, int name,
                                                absl::string_view value) {
-  auto has = [&ctx](auth::Capability c) { return ctx.creds().HasCapability(c); };
+  // Buffers past their limits, priorities and marks are the sandbox's: nested namespaces have no say.
+  auto has = [&ctx](auth::Capability c) { return ctx.creds().HasRootCapability(c); };
   if (name == kSoRcvtimeo || name == kSoRcvtimeoNew || name == kSoSndtimeo ||
       name == kSoSndtimeoNew) {
     Result<int64_t> ns = ParseTimeout(value);

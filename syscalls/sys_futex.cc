@@ -16,7 +16,7 @@ Result<int64_t> Deadline(Task& task, GuestAddr timeout, bool absolute, bool real
   if (timeout.is_null()) return time::kNever;
   int64_t ns = TRY(ReadTimespec(task, timeout));
   if (!absolute) return DeadlineAfter(ns);
-  if (!realtime) return ns;
+  if (!realtime) return ns == time::kNever ? ns : std::max<int64_t>(ns - task.namespaces().time->offsets().monotonic, 1);
   return DeadlineAfter(std::max<int64_t>(ns - time::RealtimeNow(), 0));
 }
 

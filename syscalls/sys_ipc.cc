@@ -148,7 +148,7 @@ SyscallResult Msgget(Task& task, int32_t key, int32_t flags) {
 SyscallResult Msgsnd(Task& task, int32_t id, GuestAddr buffer, uint64_t size, int32_t flags) {
   ipc::Message message;
   message.type = TRY(task.Read<int64_t>(buffer));
-  TRY(ipc::MessageQueues::CheckSend(id, message.type, size));
+  TRY(task.namespaces().ipc->msg.CheckSend(id, message.type, size));
   message.text.resize(size);
   if (size != 0) TRY(task.CopyInBytes(buffer + 8, absl::Span<char>(message.text.data(), size)));
   TRY(Ipc(task).msg.Send(task, id, std::move(message), flags));

@@ -11,7 +11,7 @@ mm::Limits MemoryLimits(Task& task) {
   out.data = limits.soft(kernel::kRlimitData);
   out.stack = limits.soft(kernel::kRlimitStack);
   out.memlock = limits.soft(kernel::kRlimitMemlock);
-  out.memlock_unlimited = task.creds().HasCapability(auth::Capability::kIpcLock);
+  out.memlock_unlimited = task.creds().HasRootCapability(auth::Capability::kIpcLock);
   return out;
 }
 

@@ -67,7 +67,8 @@ SyscallResult Sysinfo(Task& task, GuestAddr out) {
   } s{};
   static_assert(sizeof(Layout) == 112);
   auto memory = task.kernel().GetMemoryInfo(task.container());
-  s.uptime = (time::BoottimeNow() - task.kernel().boot_time()) / 1'000'000'000;
+  s.uptime = (time::BoottimeNow() - task.kernel().boot_time() +
+              task.namespaces().time->offsets().boottime) / 1'000'000'000;
   constexpr double kLoadScale = 1 << 16;  // SI_LOAD_SHIFT.
   const std::array<double, 3> loads = task.kernel().GetLoadAverages();
   for (size_t i = 0; i < loads.size(); ++i) s.loads[i] = static_cast<uint64_t>(loads[i] * kLoadScale);
@@ -107,7 +108,7 @@ Result<void> SetLimit(Task& task, kernel::ThreadGroup& target, int resource, ker
   constexpr uint64_t kNrOpen = 1048576;
   if (resource == kernel::kRlimitNofile && value.hard > kNrOpen) return Errno::kEPERM;
   kernel::Rlimit old = target.limits().Get(resource);
-  if (value.hard > old.hard && !task.creds().HasCapability(Capability::kSysResource)) return Errno::kEPERM;
+  if (value.hard > old.hard && !task.creds().HasRootCapability(Capability::kSysResource)) return Errno::kEPERM;
   target.limits().Set(resource, value);
   if (resource == kernel::kRlimitCpu) target.timers().WatchCpuLimit();
   return {};
@@ -160,7 +161,7 @@ SyscallResult Syslog(Task& task, int32_t type, GuestAddr buffer, int32_t length)
   const std::string log = task.kernel().KernelLog();
   constexpr int kReadAll = 3, kReadClear = 4, kSizeUnread = 9, kSizeBuffer = 10;
   if (type < 0 || type > kSizeBuffer) return Errno::kEINVAL;
-  if (type != kReadAll && type != kSizeBuffer && !task.creds().HasCapability(Capability::kSyslog)) return Errno::kEPERM;
+  if (type != kReadAll && type != kSizeBuffer && !task.creds().HasRootCapability(Capability::kSyslog)) return Errno::kEPERM;
   switch (type) {
     case kReadAll:
     case kReadClear: {

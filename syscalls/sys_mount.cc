@@ -7,8 +7,12 @@
 namespace caisson::syscalls {
 namespace {
 
+// may_mount(): in the owner of the mount namespace. Whoever makes a user namespace of its own may not
+// change the mounts that it shares with others.
 Result<void> MayMount(Task& task) {
-  if (!task.creds().HasCapability(auth::Capability::kSysAdmin)) return Errno::kEPERM;
+  const RefPtr<auth::UserNamespace>& owner = task.namespaces().mount_owner;
+  if (!task.creds().HasCapability(auth::Capability::kSysAdmin, owner ? *owner : *task.kernel().root_user_ns()))
+    return Errno::kEPERM;
   return {};
 }
 

@@ -132,7 +132,7 @@ SyscallResult Linkat(Task& task, Fd old_dir, PathPtr old_path, Fd new_dir, PathP
                      Flags flags) {
   if ((flags.value & ~(kAtSymlinkFollow | kAtEmptyPath)) != 0) return Errno::kEINVAL;
   if ((flags.value & kAtEmptyPath) != 0 &&
-      !task.creds().HasCapability(auth::Capability::kDacReadSearch))
+      !task.creds().HasRootCapability(auth::Capability::kDacReadSearch))
     return Errno::kENOENT;
   vfs::VfsPath source =
       TRY(WalkAt(task, old_dir, old_path, flags.value, (flags.value & kAtSymlinkFollow) != 0));
@@ -166,7 +166,7 @@ SyscallResult Renameat2(Task& task, Fd old_dir, PathPtr old_ptr, Fd new_dir, Pat
   if ((flags.value & ~kKnown) != 0) return Errno::kEINVAL;
   if ((flags.value & vfs::kRenameExchange) != 0 && (flags.value & ~vfs::kRenameExchange) != 0)
     return Errno::kEINVAL;
-  if ((flags.value & vfs::kRenameWhiteout) != 0 && !task.creds().HasCapability(auth::Capability::kMknod))
+  if ((flags.value & vfs::kRenameWhiteout) != 0 && !task.creds().HasRootCapability(auth::Capability::kMknod))
     return Errno::kEPERM;
   std::string old_path = TRY(old_ptr.Read(task));
   std::string new_path = TRY(new_ptr.Read(task));

@@ -98,9 +98,15 @@ SyscallResult Clone3(Task& task, GuestAddr address, uint64_t size) {
   args.child_tid = GuestAddr(l.child_tid);
   args.pidfd = GuestAddr(l.pidfd);
   if (l.set_tid_size != 0) {
-    if (!task.creds().HasCapability(auth::Capability::kSysAdmin) &&
-        !task.creds().HasCapability(auth::Capability::kCheckpointRestore))
-      return Errno::kEPERM;
+    // A number in each of that many namespaces, from the child's own upwards; the capability is asked for
+    // in the owner of each (alloc_pid()).
+    const kernel::PidNamespace* ns = task.namespaces().pid_for_children.get();
+    for (uint64_t i = 0; i < l.set_tid_size; ++i, ns = ns->parent().get()) {
+      if (ns == nullptr) return Errno::kEINVAL;
+      if (!task.creds().HasCapability(auth::Capability::kSysAdmin, ns->user_ns()) &&
+          !task.creds().HasCapability(auth::Capability::kCheckpointRestore, ns->user_ns()))
+        return Errno::kEPERM;
+    }
     args.set_tid.resize(l.set_tid_size);
     TRY(task.CopyInBytes(GuestAddr(l.set_tid), absl::Span<char>(reinterpret_cast<char*>(args.set_tid.data()), l.set_tid_size * 4)));
     for (int32_t tid : args.set_tid)

@@ -144,6 +144,7 @@ Result<int64_t> CopyBetween(Task& task, vfs::FileDescription& in, int64_t* in_of
       return got.error();
     }
     if (*got == 0) break;
+    if (task.IsKilled()) break;  // Gigabytes take a while.
     SpanBuffer from = SpanBuffer::ForWrite({chunk.get(), *got});
     Result<int64_t> put = int64_t{0};
     if (out_offset != nullptr) {

@@ -23,10 +23,18 @@ Result<void> CheckPolicy(Task& task, int policy, int priority) {
   if (policy != kSchedOther && policy != kSchedBatch && policy != kSchedIdle && !IsRealtimePolicy(policy))
     return Errno::kEINVAL;
   if (IsRealtimePolicy(policy) ? (priority < 1 || priority > 99) : priority != 0) return Errno::kEINVAL;
-  if (IsRealtimePolicy(policy) && !task.creds().HasCapability(Capability::kSysNice) &&
+  if (IsRealtimePolicy(policy) && !task.creds().HasRootCapability(Capability::kSysNice) &&
       static_cast<uint64_t>(priority) > task.group().limits().soft(kernel::kRlimitRtprio))
     return Errno::kEPERM;
   return {};
+}
+// check_same_owner(): who may change another's scheduling.
+Result<void> MaySchedule(Task& task, Task& target) {
+  RefPtr<const auth::Credentials> theirs = target.creds_ref();
+  const auth::Credentials& mine = task.creds();
+  if (mine.euid == theirs->euid || mine.euid == theirs->ruid || mine.HasCapability(Capability::kSysNice, *theirs->user_ns))
+    return {};
+  return Errno::kEPERM;
 }
 }  // namespace
 
@@ -49,6 +57,7 @@ SyscallResult SchedSetaffinity(Task& task, int32_t pid, uint32_t size, GuestAddr
   uint64_t mask = 0;
   TRY(task.CopyInBytes(in, absl::Span<char>(reinterpret_cast<char*>(&mask), std::min<uint32_t>(size, 8))));
   RefPtr<Task> target = TRY(TaskOf(task, pid));
+  TRY(MaySchedule(task, *target));
   const uint32_t cpus = task.kernel().config().cpu_count;
   uint64_t all = cpus >= 64 ? ~uint64_t{0} : (uint64_t{1} << cpus) - 1;
   if ((mask & all) == 0) return Errno::kEINVAL;
@@ -62,6 +71,7 @@ SyscallResult SchedSetscheduler(Task& task, int32_t pid, int32_t policy, GuestAd
   RefPtr<Task> target = TRY(TaskOf(task, pid));
   constexpr int kResetOnFork = 0x40000000;
   TRY(CheckPolicy(task, policy & ~kResetOnFork, priority));
+  TRY(MaySchedule(task, *target));
   target->sched_policy = policy & ~kResetOnFork;
   target->sched_priority = priority;
   return 0;
@@ -138,9 +148,9 @@ SyscallResult Setpriority(Task& task, int32_t which, int32_t who, int32_t nice) 
   for (const auto& t : tasks) {
     const auth::Credentials& me = task.creds();
     RefPtr<const auth::Credentials> c = t->creds_ref();
-    const bool capable = me.HasCapability(Capability::kSysNice);
-    if (me.euid != c->ruid && me.euid != c->euid && !capable) return Errno::kEPERM;
-    if (nice < t->nice.load() && !capable &&
+    if (me.euid != c->ruid && me.euid != c->euid && !me.HasCapability(Capability::kSysNice, *c->user_ns))
+      return Errno::kEPERM;
+    if (nice < t->nice.load() && !me.HasRootCapability(Capability::kSysNice) &&
         static_cast<uint64_t>(20 - nice) > t->group().limits().soft(kernel::kRlimitNice))
       return Errno::kEACCES;
     t->nice = nice;
@@ -156,8 +166,12 @@ SyscallResult IoprioGet(Task& task, int32_t which, int32_t who) {
 SyscallResult IoprioSet(Task& task, int32_t which, int32_t who, int32_t priority) {
   const int io_class = priority >> 13;
   if (io_class < 0 || io_class > 3 || (priority & 0x1fff) > 7) return Errno::kEINVAL;
-  if (io_class == 1 && !task.creds().HasCapability(Capability::kSysAdmin)) return Errno::kEPERM;
+  if (io_class == 1 && !task.creds().HasRootCapability(Capability::kSysAdmin) &&
+      !task.creds().HasRootCapability(Capability::kSysNice))
+    return Errno::kEPERM;
   auto tasks = TRY(TasksOf(task, IoprioWhich(which), who));
+  // set_task_ioprio().
+  for (const auto& t : tasks) TRY(MaySchedule(task, *t));
   for (const auto& t : tasks) t->io_priority = priority;
   return 0;
 }

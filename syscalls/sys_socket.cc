@@ -210,7 +210,9 @@ Result<vfs::ControlData::Creds> CheckCreds(Task& task, const Ucred& c) {
   auto uid = me.user_ns->ToKernelUid(c.uid);
   auto gid = me.user_ns->ToKernelGid(c.gid);
   if (!uid || !gid) return Errno::kEINVAL;
-  const bool pid_ok = c.pid == task.TgidIn(task.pid_namespace()) || me.HasCapability(auth::Capability::kSysAdmin);
+  // In the pid namespace's owner: whoever makes a user namespace may not name any process (scm_check_creds()).
+  const bool pid_ok = c.pid == task.TgidIn(task.pid_namespace()) ||
+                      me.HasCapability(auth::Capability::kSysAdmin, task.pid_namespace().user_ns());
   const bool uid_ok = *uid == me.ruid || *uid == me.euid || *uid == me.suid || me.HasCapability(auth::Capability::kSetuid);
   const bool gid_ok = *gid == me.rgid || *gid == me.egid || *gid == me.sgid || me.HasCapability(auth::Capability::kSetgid);
   if (!pid_ok || !uid_ok || !gid_ok) return Errno::kEPERM;

@@ -57,15 +57,33 @@ Result<int64_t> CpuClockOf(Task& task, int32_t id) {
   return static_cast<int64_t>(which == 1 ? cpu.user_ns : cpu.user_ns + cpu.system_ns);
 }
 
+// What the caller's time namespace adds to a clock.
+int64_t OffsetOf(Task& task, int32_t id) {
+  const auto offsets = task.namespaces().time->offsets();
+  switch (id) {
+    case kMonotonic: case kMonotonicRaw: case kMonotonicCoarse: return offsets.monotonic;
+    case kBoottime: case kBoottimeAlarm: return offsets.boottime;
+    default: return 0;
+  }
+}
+
+// An absolute time of the caller's as one of the kernel's own (timens_ktime_to_host()).
+int64_t ToHostTime(Task& task, int32_t id, int64_t ns) {
+  if (ns == 0 || ns == time::kNever) return ns;
+  int64_t host;
+  if (__builtin_sub_overflow(ns, OffsetOf(task, id), &host)) return time::kNever;
+  return std::max<int64_t>(host, 1);  // Long past, and not "disarmed".
+}
+
 Result<int64_t> ReadClock(Task& task, int32_t id) {
   if (id < 0) return CpuClockOf(task, id);
   switch (id) {
     case kRealtime: case kRealtimeCoarse: case kRealtimeAlarm: case kTai:
       return time::RealtimeNow();
     case kMonotonic: case kMonotonicRaw: case kMonotonicCoarse:
-      return time::MonotonicNow();
+      return time::MonotonicNow() + OffsetOf(task, id);
     case kBoottime: case kBoottimeAlarm:
-      return time::BoottimeNow();
+      return time::BoottimeNow() + OffsetOf(task, id);
     case kProcessCpu: {
       kernel::CpuTimes cpu = task.group().GetUsage().cpu;
       return static_cast<int64_t>(cpu.user_ns + cpu.system_ns);
@@ -273,6 +291,10 @@ SyscallResult TimerSettime(Task& task, int32_t id, int32_t flags, GuestAddr in, 
   Itimerspec s = TRY(task.Read<Itimerspec>(in));
   int64_t value = TRY(FromTimespec(s.value));
   int64_t interval = TRY(FromTimespec(s.interval));
+  if ((flags & kAbstime) != 0) {
+    const int32_t clock = TRY(task.group().timers().ClockOf(id));
+    value = ToHostTime(task, clock, value);
+  }
   kernel::IntervalSpec old =
       TRY(task.group().timers().SetTime(id, {value, interval}, (flags & kAbstime) != 0));
   if (!out.is_null())
@@ -300,7 +322,7 @@ SyscallResult TimerfdCreate(Task& task, int32_t clock, Flags flags) {
     case kRealtime: case kMonotonic: case kBoottime:
       break;
     case kRealtimeAlarm: case kBoottimeAlarm:
-      if (!task.creds().HasCapability(auth::Capability::kWakeAlarm)) return Errno::kEPERM;
+      if (!task.creds().HasRootCapability(auth::Capability::kWakeAlarm)) return Errno::kEPERM;
       break;
     default:
       return Errno::kEINVAL;
@@ -326,7 +348,10 @@ SyscallResult TimerfdSettime(Task& task, Fd fd, int32_t flags, GuestAddr in, Gue
   setting.interval = TRY(FromTimespec(s.interval));
   setting.value = TRY(FromTimespec(s.value));
   RefPtr<vfs::FileDescription> file = TRY(GetTimerfd(task, fd));
-  auto old = static_cast<vfs::Timerfd&>(*file).Set(flags, setting);
+  auto& timer = static_cast<vfs::Timerfd&>(*file);
+  if ((flags & vfs::kTfdAbsolute) != 0)
+    setting.value = ToHostTime(task, static_cast<int32_t>(timer.clock()), setting.value);
+  auto old = timer.Set(flags, setting);
   if (!out.is_null())
     TRY(task.Write(out, Itimerspec{ToTimespec(old.interval), ToTimespec(old.value)}));
   return 0;

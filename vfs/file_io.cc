@@ -37,7 +37,7 @@ Result<void> RemovePrivileges(CallContext& ctx, Inode& inode) {
         removed.error() != Errno::kEOPNOTSUPP)
       return removed;
   }
-  if (ctx.creds().HasCapability(auth::Capability::kFsetid)) return {};
+  if (ctx.creds().HasRootCapability(auth::Capability::kFsetid)) return {};
   Attributes attr = TRY(inode.GetAttributes(ctx));
   FileMode mode = attr.mode & kModePermissions;
   FileMode kept = mode & ~kModeSetuid;

@@ -21,7 +21,9 @@ Result<void> CheckName(CallContext& ctx, Inode& inode, absl::string_view name, b
     if (!write) return {};
     Capability needed =
         name == "security.capability" ? Capability::kSetfcap : Capability::kSysAdmin;
-    if (!creds.HasCapability(needed)) return Errno::kEPERM;
+    // Linux differs: what a nested user namespace sets would be a namespaced attribute there. Unchecked it
+    // would be one of the root namespace's, and give a program of its owner's every capability.
+    if (!creds.HasRootCapability(needed)) return Errno::kEPERM;
     return {};
   }
   if (absl::StartsWith(name, "system.")) return {};

@@ -2,6 +2,7 @@
 #ifndef CAISSON_NETSTACK_SOCKETS_SOCKETS_H_
 #define CAISSON_NETSTACK_SOCKETS_SOCKETS_H_
 
+#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -25,6 +26,10 @@ class NetNamespace : public RefCounted<NetNamespace> {
   const RefPtr<NetlinkNamespace>& netlink() const { return netlink_; }
   const RefPtr<SocketFileSystem>& fs() const { return fs_; }
   uint64_t inode_number() const { return inode_number_; }
+  // net.ipv4.* that belong to the namespace; what opens INET sockets asks for them. Relaxed.
+  std::atomic<uint32_t> unprivileged_port_start{1024};
+  std::atomic<uint64_t> ping_group_range{uint64_t{1} << 32};   // First group << 32 | last group: none.
+  std::atomic<uint64_t> local_port_range{uint64_t{32768} << 32 | 60999};
 
  private:
   const RefPtr<UnixFlight> flight_;

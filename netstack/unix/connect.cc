@@ -10,8 +10,6 @@
 namespace caisson::netstack {
 namespace {
 
-constexpr uint32_t kMaxBacklog = 4096;  // net.core.somaxconn.
-
 Result<int> CheckType(int type, int protocol) {
   if (protocol != 0 && protocol != kAfUnix) return Errno::kEPROTONOSUPPORT;
   switch (type) {
@@ -64,7 +62,7 @@ Result<void> UnixSocket::Listen(vfs::CallContext& ctx, int backlog) {
     if (end_->state != UnixState::kClosed && end_->state != UnixState::kListening)
       return Errno::kEINVAL;
     end_->state = UnixState::kListening;
-    end_->max_backlog = std::min(static_cast<uint32_t>(backlog), kMaxBacklog);
+    end_->max_backlog = std::min(static_cast<uint32_t>(backlog), end_->ns().max_backlog.load(std::memory_order_relaxed));
     end_->own_creds = std::move(creds);
   }
   end_->WakeRoomWaiters();

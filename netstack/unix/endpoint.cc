@@ -13,11 +13,16 @@ UnixMessage::~UnixMessage() {
 }
 
 Endpoint::Endpoint(RefPtr<UnixNamespace> ns, int type, uint64_t ino)
-    : ns_(std::move(ns)), type_(type), ino_(ino) {
+    : max_datagram_queue_(ns->max_datagram_queue.load(std::memory_order_relaxed)),
+      ns_(std::move(ns)), type_(type), ino_(ino) {
   ns_->Register(*this);
 }
 
 Endpoint::~Endpoint() { ns_->Unregister(*this); }
+
+bool Endpoint::DatagramQueueFullLocked(const Endpoint& sender) const {
+  return &sender != this && peer.get() != &sender && messages.size() > max_datagram_queue_;
+}
 
 void Endpoint::Uncharge(size_t n) {
   charged_.fetch_sub(n, std::memory_order_relaxed);

@@ -87,9 +87,7 @@ class Endpoint final : public RefCounted<Endpoint> {
   // `who` is told by kWritable on its queue when there is room; also when this endpoint ends.
   void AddRoomWaiterLocked(Endpoint& who) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // A datagram sender that is not our peer has to wait.
-  bool DatagramQueueFullLocked(const Endpoint& sender) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return &sender != this && peer.get() != &sender && messages.size() > kMaxDatagramQueue;
-  }
+  bool DatagramQueueFullLocked(const Endpoint& sender) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The pending error, which is cleared; 0 if none.
   int TakeErrorLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -108,6 +106,9 @@ class Endpoint final : public RefCounted<Endpoint> {
   std::deque<RefPtr<Endpoint>> backlog ABSL_GUARDED_BY(mu_);  // Connections not accepted yet.
   uint32_t max_backlog ABSL_GUARDED_BY(mu_) = 0;
   int32_t peek_offset ABSL_GUARDED_BY(mu_) = -1;  // SO_PEEK_OFF.
+
+  // net.unix.max_dgram_qlen when it was made (Linux sk_max_ack_backlog).
+  const size_t max_datagram_queue_;
 
   // Guarded by the namespace's flight lock (gc.cc): how many times the socket's file is in
   // messages, and the file while it exists.

@@ -2,6 +2,7 @@
 #ifndef CAISSON_NETSTACK_UNIX_NAMESPACE_H_
 #define CAISSON_NETSTACK_UNIX_NAMESPACE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -60,6 +61,10 @@ class UnixNamespace : public RefCounted<UnixNamespace> {
   explicit UnixNamespace(RefPtr<UnixFlight> flight) : flight_(std::move(flight)) {}
   virtual ~UnixNamespace() = default;
   UnixFlight& flight() { return *flight_; }
+
+  // net.core.somaxconn and net.unix.max_dgram_qlen. Relaxed: limits.
+  std::atomic<uint32_t> max_backlog{4096};
+  std::atomic<uint32_t> max_datagram_queue{kMaxDatagramQueue};
 
   // /proc/net/unix.
   std::string Snapshot() ABSL_LOCKS_EXCLUDED(mu_);

@@ -21,9 +21,9 @@ constexpr uint64_t kPkru = uint64_t{1} << 9;
 
 class PtracePlatform final : public Platform {
  public:
-  PtracePlatform(const Config& config, const stub::Blob& blob, stub::Zygote zygote,
-                 std::unique_ptr<stub::ProcView> proc)
-      : vdso_(zygote.vdso), proc_(std::move(proc)), pool_(std::move(zygote.process), config.ready_stubs) {
+  PtracePlatform(const Config& config, const stub::Blob& blob, stub::Zygote zygote)
+      : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)),
+        pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.exit_thread = blob.exit_thread;
     shared_.proc = proc_.get();
     if (!config.hold_pairs) shared_.placement.Disable();
@@ -71,14 +71,8 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   zygote_config.oom_score_adj = config.stub_oom_score_adj;
   zygote_config.filter_otherwise = SECCOMP_RET_TRAP;
   stub::Zygote zygote = TRY(stub::StartZygote(blob, zygote_config));
-  std::unique_ptr<stub::ProcView> proc;
-  if (config.proc_view) {
-    Result<std::unique_ptr<stub::ProcView>> view = stub::ProcView::Start();
-    if (view.ok()) proc = std::move(view).value();
-    else LOG_INFO("no procfs: sizes of guest processes are not known: ", ErrnoName(view.error()));
-  }
   return std::unique_ptr<Platform>(
-      std::make_unique<PtracePlatform>(config, blob, std::move(zygote), std::move(proc)));
+      std::make_unique<PtracePlatform>(config, blob, std::move(zygote)));
 }
 
 }  // namespace caisson::platform::ptrace

@@ -178,6 +178,14 @@ Result<std::unique_ptr<ProcView>> ProcView::Start() {
   return std::unique_ptr<ProcView>(new ProcView(std::move(ours), pid));
 }
 
+std::unique_ptr<ProcView> ProcView::StartIf(bool wanted) {
+  if (!wanted) return nullptr;
+  Result<std::unique_ptr<ProcView>> view = Start();
+  if (view.ok()) return std::move(view).value();
+  LOG_INFO("no procfs: sizes of guest processes are not known: ", ErrnoName(view.error()));
+  return nullptr;
+}
+
 ProcView::~ProcView() {
   kill(pid_, SIGKILL);
   while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {

@@ -32,6 +32,8 @@ class ProcView {
   // Forks, so: before there is a second thread and before confinement. Errors: EPERM where this
   // process may not mount a procfs and /proc is another pid namespace's; those of fork(2).
   static Result<std::unique_ptr<ProcView>> Start();
+  // The same, or null: not `wanted`, or not possible, which is logged.
+  static std::unique_ptr<ProcView> StartIf(bool wanted);
   // Ends the process.
   ~ProcView();
 

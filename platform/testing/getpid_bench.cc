@@ -1,8 +1,10 @@
 // What a guest's system call, memory call, fork and exec cost on the platform that
 // CAISSON_TEST_PLATFORM names, beside a bare
 // PTRACE_SYSEMU + wait4 + GETREGSET + SETREGSET loop measured in turns with it. Medians.
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -12,6 +14,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -88,6 +91,36 @@ void CompareGetpid() {
   }
   printf("getpid: %.0f ns, bare SYSEMU loop %.0f ns, ratio %.2f\n", Median(ours), Median(bare),
          Median(ours) / Median(bare));
+}
+
+// The same from a file, whose call sites platform trap patches.
+void MeasureCallOfAFile() {
+  auto space = NewSpace();
+  auto context = TestPlatform().NewContext();
+  Registers regs = Load(*space, [](Xbyak::CodeGenerator& c) { c.nop(); });
+  std::string code = Assemble([](Xbyak::CodeGenerator& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.mov(c.eax, SYS_sched_yield);
+    c.syscall();
+    c.jmp(again);
+  });
+  code.resize(4096, '\x90');
+  char name[] = "/var/tmp/getpid_bench.XXXXXX";
+  const int fd = mkostemp(name, O_CLOEXEC);
+  unlink(name);
+  CHECK(fd >= 0 && write(fd, code.data(), code.size()) == static_cast<ssize_t>(code.size()));
+  CHECK(space->Apply({MapFile(kCode, 4096, kProtRead | kProtExec, fd, false)}).ok());
+  std::vector<double> times;
+  for (int round = 0; round < 41; ++round) {
+    times.push_back(TimePer(5000, [&] {
+      CHECK(RunGuest(*context, *space, regs).kind == Event::Kind::kSyscall);
+      regs.rax = 42;
+    }));
+  }
+  std::sort(times.begin(), times.end());
+  printf("call of a site in a file: %.0f ns; least %.0f, most %.0f\n", Median(times), times.front(), times.back());
+  close(fd);
 }
 
 // `tasks` guests at once that call, compute `work` rounds, and call again: calls a second in all.
@@ -216,9 +249,11 @@ int main(int argc, char** argv) {
   TestPlatform();
   if (argc > 1 && strcmp(argv[1], "getpid") == 0) {
     CompareGetpid();
+    MeasureCallOfAFile();
     return 0;
   }
   CompareGetpid();
+  MeasureCallOfAFile();
   if (TestPlatformName() == "ptrace") {
     ptrace::Config config;
     config.hold_pairs = false;

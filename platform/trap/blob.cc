@@ -34,6 +34,16 @@ class Generator : public Xbyak::CodeGenerator {
     align(64);
     blob.code.handler = Here();
     Handler();
+    TrampolineHooks hooks;
+    hooks.ring = [this] {
+      if (notify_) Doorbell();
+      else Futex(kFutexWake, 1);
+    };
+    hooks.sleep = [this] {
+      if (notify_) Doorbell();
+      else Futex(kFutexWait, kCall | kSleeping);
+    };
+    blob.trampoline = EmitTrampoline(*this, stub::kThreadBlobAddr, hooks);
     Filter();
     CHECK(getSize() <= kMaxSize);
     ready();
@@ -42,7 +52,7 @@ class Generator : public Xbyak::CodeGenerator {
     blob.code.ready_r9 = SlotAddress(0);
     blob.code.ready_r8 = ThreadPageAddress(0);
     blob.code.ready_word = SlotAddress(0) + offsetof(Slot, listener);
-    blob.doorbell = doorbell_;
+    blob.doorbells = doorbells_;
     return blob;
   }
 
@@ -181,22 +191,10 @@ class Generator : public Xbyak::CodeGenerator {
     jmp(sleep, T_NEAR);
   }
 
-  // One instruction for all, so that the sentry knows it.
   void Doorbell() {
-    Xbyak::Label over;
-    if (doorbell_ == 0) {
-      jmp(over);
-      L(doorbell_label_);
-      mov(eax, kDoorbell);
-      syscall();
-      doorbell_ = Here();
-      jmp(rbp);
-      L(over);
-    }
-    Xbyak::Label back;
-    lea(rbp, ptr[rip + back]);
-    jmp(doorbell_label_, T_NEAR);
-    L(back);
+    mov(eax, kDoorbell);
+    syscall();
+    doorbells_.push_back(Here());
   }
 
   void Futex(int op, uint32_t value) {
@@ -229,8 +227,8 @@ class Generator : public Xbyak::CodeGenerator {
 
   const bool notify_;
   const uint64_t worker_fault_;
-  uint64_t doorbell_ = 0;
-  Xbyak::Label doorbell_label_, program_;
+  std::vector<uint64_t> doorbells_;
+  Xbyak::Label program_;
 };
 
 }  // namespace

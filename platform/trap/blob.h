@@ -3,8 +3,10 @@
 #define CAISSON_PLATFORM_TRAP_BLOB_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "platform/stub/blob.h"
+#include "platform/trap/trampoline.h"
 
 namespace caisson::platform::trap {
 
@@ -12,7 +14,8 @@ struct ThreadBlob {
   stub::ThreadCode code;
   // Addresses in a stub.
   uint64_t started = 0;   // The instruction by which a new thread enters the handler.
-  uint64_t doorbell = 0;  // What a doorbell's notification shows as instruction pointer.
+  std::vector<uint64_t> doorbells;  // What a doorbell's notification can show as instruction pointer.
+  Trampoline trampoline;
 };
 
 // `notify`: threads have a listener, and ring with notifications; else with futex(2). `xfeatures` as

@@ -4,7 +4,9 @@
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 
 #include "base/check.h"
 #include "platform/trap/slot.h"
@@ -12,7 +14,6 @@
 namespace caisson::platform::trap {
 namespace {
 
-// Calls whose handlers look at more registers than the arguments, or replace them.
 constexpr uint32_t kNeedRegisters[] = {
     SYS_rt_sigreturn, SYS_clone, SYS_clone3,  SYS_fork,     SYS_vfork,        SYS_execve,
     SYS_execveat,     SYS_pause, SYS_arch_prctl, SYS_sigaltstack, SYS_rt_sigsuspend,
@@ -22,6 +23,11 @@ constexpr uint32_t High(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
 constexpr uint32_t Low(uint64_t v) { return static_cast<uint32_t>(v); }
 
 }  // namespace
+
+bool NeedsRegisters(uint32_t number) {
+  return std::find(std::begin(kNeedRegisters), std::end(kNeedRegisters), number) !=
+         std::end(kNeedRegisters);
+}
 
 std::vector<stub::BpfInstruction> GuestFilter(bool notify) {
   constexpr uint64_t kBlobEnd = stub::kBlobAddr + stub::kBlobSize;

@@ -14,6 +14,10 @@ namespace caisson::platform::trap {
 // ends the thread.
 std::vector<stub::BpfInstruction> GuestFilter(bool notify);
 
+// Calls whose handlers look at more registers than the arguments, or replace them: they come as
+// SIGSYS in any case, and their sites are not patched.
+bool NeedsRegisters(uint32_t number);
+
 }  // namespace caisson::platform::trap
 
 #endif  // CAISSON_PLATFORM_TRAP_GUEST_FILTER_H_

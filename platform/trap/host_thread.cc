@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cstring>
@@ -38,6 +39,7 @@ namespace {
 // that a machine or sandbox that was suspended does not count.
 constexpr int kRoundMs = 100;
 constexpr int kRounds = 300;
+constexpr int kPinnedMs = 10;
 
 // struct ucontext and struct sigcontext_64 (Linux arch/x86/include/uapi/asm/sigcontext.h).
 constexpr size_t kUcStack = 16, kUcRegisters = 40, kUcFpState = kUcRegisters + 23 * 8,
@@ -101,6 +103,7 @@ Result<std::unique_ptr<HostThread>> HostThread::Start(stub::StubProcess& stub, s
   auto* slot = static_cast<Slot*>(stub.slots().thread_slot(index));
   slot->listener = 0;
   slot->state = kGuest;
+  InitSlot(slot, index);
   InitThreadPage(stub.slots(), index);
   stub::StubProcess::ThreadStart start;
   start.r9 = SlotAddress(index);
@@ -167,7 +170,14 @@ HostThread::Stop HostThread::WaitFor(int rounds) {
 // `rounds` 0: without limit.
 HostThread::Stop HostThread::WaitForNotification(int rounds) {
   const bool limited = rounds != 0;
+  Stop seen;
+  if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
   for (;;) {
+    if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) {
+      // Pinned threads that wait for long are let go.
+      pollfd p{listener_.get(), POLLIN, 0};
+      if (Poll(&p, kPinnedMs) == 0) return Stop::kSlow;
+    }
     if (limited) {
       pollfd p{listener_.get(), POLLIN, 0};
       if (Poll(&p, kRoundMs) <= 0) {
@@ -186,15 +196,18 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
       continue;
     }
     if (static_cast<pid_t>(n.pid) != tid_) return Broken("a notification of another thread");
-    if (n.data.nr == static_cast<int>(kDoorbell) &&
-        n.data.instruction_pointer == environment_.doorbell && n.data.arch == AUDIT_ARCH_X86_64) {
+    said_slow_ = false;
+    if (n.data.nr == static_cast<int>(kDoorbell) && n.data.arch == AUDIT_ARCH_X86_64 &&
+        IsDoorbell(n.data.instruction_pointer)) {
       const uint32_t state = LoadAcquire(&slot_->state);
+      doorbell_id_ = n.id;
+      sleeping_ = false;
       switch (state & kTurnMask) {
         case kTrap:
-          doorbell_id_ = n.id;
-          return TakeTrap();
+        case kCall:
+          return TakeState(state);
         case kGuest:  // It slept, or rings again after an answer that was cut short.
-          Send(n.id, 0);
+          Send(std::exchange(doorbell_id_, 0), 0);
           continue;
         default:
           return Broken("impossible state");
@@ -212,28 +225,86 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
 HostThread::Stop HostThread::WaitForState(int rounds) {
   const bool limited = rounds != 0;
   constexpr int kIdleMs = 250;  // For the end of a stub, which nobody tells.
+  Stop seen;
+  if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
   for (;;) {
     uint32_t state = LoadAcquire(&slot_->state);
-    switch (state & kTurnMask) {
-      case kTrap:
-        return TakeTrap();
-      case kGuest:
-        break;
-      default:
-        return Broken("impossible state");
-    }
+    if ((state & kTurnMask) != kGuest) return TakeState(state);
     if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest | kParked, false,
                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
       continue;
-    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, limited ? kRoundMs : kIdleMs) == 0 ||
-        errno != ETIMEDOUT)
+    parked_ = true;
+    const int wait_ms = limited ? kRoundMs : spin_ != 0 ? kPinnedMs : kIdleMs;
+    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, wait_ms) == 0 || errno != ETIMEDOUT)
       continue;
+    if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) return Stop::kSlow;
     if (syscall(SYS_tgkill, stub_.pid(), tid_, 0) != 0) {
       stub_.Kill();
       return Dead();
     }
     if (limited && --rounds == 0) return Broken("does not react to a signal");
   }
+}
+
+HostThread::Stop HostThread::TakeState(uint32_t state) {
+  parked_ = false;
+  said_slow_ = false;
+  switch (state & kTurnMask) {
+    case kTrap: return TakeTrap();
+    case kCall: return TakeCall();
+    default: return Broken("impossible state");
+  }
+}
+
+void HostThread::SetSpin(uint32_t cycles, uint64_t lost) {
+  spin_ = cycles;
+  lost_ = lost;
+  spin_result_ = Spin::kQuick;
+  page_->spin_cycles = cycles;
+}
+
+// Waits awake, for a limited time, whatever the guest does. False if the thread goes on to run, or
+// will be heard of by a notification only.
+bool HostThread::SpinForState(Stop* stop) {
+  if (sleeping_) return false;
+  uint32_t state = LoadAcquire(&slot_->state);
+  if (parked_) {
+    parked_ = false;
+    state = kGuest | kParked;
+    // Else it has seen the flag: it rings.
+    if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST) &&
+        environment_.notify)
+      return false;
+  }
+  const uint64_t start = __rdtsc();
+  for (uint64_t last = start, now;; last = now) {
+    state = LoadAcquire(&slot_->state);
+    if ((state & kTurnMask) != kGuest) {
+      doorbell_id_ = 0;
+      *stop = TakeState(state);
+      return true;
+    }
+    now = __rdtsc();
+    if (now - last > lost_) {
+      spin_result_ = Spin::kLostCpu;
+      break;
+    }
+    if (now - start > spin_) {
+      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
+      break;
+    }
+  }
+  uint32_t expected = kGuest;
+  if (__atomic_compare_exchange_n(&slot_->state, &expected, kGuest | kParked, false,
+                                  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    parked_ = true;
+    return false;
+  }
+  if ((expected & kTurnMask) == kGuest) return false;
+  doorbell_id_ = 0;
+  *stop = TakeState(expected);
+  return true;
 }
 
 // The part of the slot's stack at `address` in the stub; null if it is not wholly in it.
@@ -257,6 +328,7 @@ HostThread::Stop HostThread::TakeTrap() {
   const char* registers = context_ + kUcRegisters;
   info_.error_code = Get<uint64_t>(registers + 8 * kErr);
   info_.trap_number = Get<uint64_t>(registers + 8 * kTrapNumber);
+  interrupted_state_ = slot->interrupted_state & kTurnMask;
   at_ = Stop::kTrap;
   if (starting_) {
     starting_ = false;
@@ -269,6 +341,47 @@ HostThread::Stop HostThread::TakeTrap() {
   return at_;
 }
 
+bool HostThread::IsDoorbell(uint64_t ip) const {
+  for (uint64_t doorbell : environment_.doorbells) {
+    if (ip == doorbell) return true;
+  }
+  return false;
+}
+
+HostThread::Stop HostThread::TakeCall() {
+  ReloadCall();
+  return at_ = Stop::kCall;
+}
+
+void HostThread::ReloadCall() {
+  std::memcpy(&call_, const_cast<const CallRegisters*>(&slot_->registers), sizeof(call_));
+  asm volatile("" : : : "memory");  // What follows uses the copy.
+}
+
+Registers HostThread::call_registers() const {
+  Registers r{};
+  r.rax = r.orig_rax = static_cast<uint32_t>(call_.rax);
+  r.rdi = call_.rdi, r.rsi = call_.rsi, r.rdx = call_.rdx;
+  r.r10 = call_.r10, r.r8 = call_.r8, r.r9 = call_.r9;
+  r.rbx = call_.rbx, r.rbp = call_.rbp, r.rsp = call_.rsp;
+  r.r12 = call_.r12, r.r13 = call_.r13, r.r14 = call_.r14, r.r15 = call_.r15;
+  r.rip = r.rcx = call_.rip;
+  r.eflags = r.r11 = call_.rflags;
+  r.cs = 0x33;
+  r.ss = 0x2b;
+  return r;
+}
+
+void HostThread::AnswerCall(const Registers& r) {
+  CallRegisters& to = slot_->registers;
+  to.rax = r.rax, to.rdi = r.rdi, to.rsi = r.rsi, to.rdx = r.rdx;
+  to.r10 = r.r10, to.r8 = r.r8, to.r9 = r.r9, to.rip = r.rip;
+  to.rbx = r.rbx, to.rbp = r.rbp, to.rsp = r.rsp;
+  to.r12 = r.r12, to.r13 = r.r13, to.r14 = r.r14, to.r15 = r.r15;
+  to.rflags = r.eflags;
+  Resume();
+}
+
 HostThread::Stop HostThread::BringToTrap() {
   if (at_ == Stop::kTrap) return at_;
   if (starting_) return WaitFor(kRounds);
@@ -277,6 +390,7 @@ HostThread::Stop HostThread::BringToTrap() {
   Signal();
   for (;;) {
     const Stop stop = WaitFor(kRounds);
+    if (stop == Stop::kCall) continue;  // It rings again.
     if (stop != Stop::kNotification) return stop;
     // Made again after a stop of the host's; the signal is still to come.
     if (!SameCall(call)) return Broken("a call instead of a signal");
@@ -313,6 +427,7 @@ Registers HostThread::ReadRegisters() const {
   r.ss = g[kSelectors] >> 48;
   r.fs_base = slot->fs_base;
   r.gs_base = slot->gs_base;
+  if (r.gs_base == slot_address_) r.gs_base = 0;
   return r;
 }
 
@@ -331,7 +446,7 @@ void HostThread::WriteRegisters(const Registers& r) {
   Put<uint64_t>(context_ + kUcStack + 16, kStackSize);
   Put<uint64_t>(context_ + kUcSignalMask, kGuestSignalMask);
   slot_->fs_base = r.fs_base;
-  slot_->gs_base = r.gs_base;
+  slot_->gs_base = r.gs_base == 0 ? slot_address_ : r.gs_base;
 }
 
 char* HostThread::FpArea() const {
@@ -360,7 +475,13 @@ void HostThread::Resume() {
   const uint32_t old = __atomic_exchange_n(&slot_->state, kGuest, __ATOMIC_SEQ_CST);
   if (environment_.notify) {
     // If it has been withdrawn the thread rings again, and is answered then.
-    Send(doorbell_id_, 0);
+    if (doorbell_id_ != 0) {
+      Send(std::exchange(doorbell_id_, 0), 0);
+    } else if ((old & kSleeping) != 0) {
+      // It did not get our answer in time: its doorbell is answered by the next wait.
+      sleeping_ = true;
+      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
+    }
   } else if ((old & kSleeping) != 0) {
     Futex(&slot_->state, FUTEX_WAKE, 1, 0);
   }

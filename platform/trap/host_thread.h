@@ -7,12 +7,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "platform/registers.h"
 #include "platform/stub/stub_process.h"
+#include "platform/trap/patch_image.h"
 #include "platform/trap/slot.h"
 
 namespace caisson::platform::trap {
@@ -20,7 +23,9 @@ namespace caisson::platform::trap {
 // What a platform's threads share.
 struct ThreadEnvironment {
   bool notify = false;
-  uint64_t started = 0, doorbell = 0, exit_thread = 0;  // Addresses in the blob.
+  uint64_t exit_thread = 0;         // Addresses in the blob.
+  std::vector<uint64_t> doorbells;
+  PatchCache* patches = nullptr;    // Lives as long.
 };
 
 // The host signal that brings a guest thread to a trap. Standard, so that it does not queue.
@@ -40,7 +45,9 @@ class HostThread {
  public:
   enum class Stop : uint8_t {
     kNotification,  // A call; notification() has it.
+    kCall,          // A call of a patched site; call_registers() has the registers.
     kTrap,          // A signal; registers and FP state are in the frame.
+    kSlow,          // It runs on; said once for each wait that was to be short (SetSpin()).
     kDead,          // The thread is gone, and with it the stub; or it did not stop in time.
   };
   struct Notification {
@@ -73,16 +80,32 @@ class HostThread {
 
   // Waits until the running thread stops, as long as it takes.
   Stop Wait() { return WaitFor(0); }
+  // From now on both sides wait awake for `cycles` of the time stamp counter before they sleep; 0:
+  // not at all. A wait in which `lost` cycles pass unseen has lost its CPU.
+  void SetSpin(uint32_t cycles, uint64_t lost);
+  // How waits were since the last time it was asked: the worst.
+  enum class Spin : uint8_t { kQuick, kSlow, kLostCpu };
+  Spin TakeSpinResult() { return std::exchange(spin_result_, Spin::kQuick); }
+
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then
   // Wait() says what the thread does now.
   bool Answer(uint64_t rax);
+  // Answers the call of a patched site: the thread goes on with these registers.
+  void AnswerCall(const Registers& regs);
+  // With rax the number and rip behind the call; fs and gs base are not known.
+  Registers call_registers() const;
+  uint64_t call_result() const { return call_.rax; }
   // From a notification, or a thread's start, to a trap.
   Stop BringToTrap();
   // Whether the trap took the place of a notification of this thread.
   bool SameCall(const Notification& other) const;
 
-  // At a trap.
+  // At a trap. The gs base of a thread whose guest has none is its slot.
   Registers ReadRegisters() const;
+  // What `state` was when the trap came.
+  uint32_t interrupted_state() const { return interrupted_state_; }
+  // CallRegisters as they are now, for a trap inside the trampoline.
+  void ReloadCall();
   void WriteRegisters(const Registers& regs);
   // HostXstate().size bytes. False if the guest has broken the frame.
   bool ReadFpState(absl::Span<char> out) const;
@@ -99,6 +122,10 @@ class HostThread {
   Stop WaitForNotification(int rounds);
   Stop WaitForState(int rounds);
   Stop TakeTrap();
+  Stop TakeCall();
+  bool IsDoorbell(uint64_t ip) const;
+  bool SpinForState(Stop* stop);
+  Stop TakeState(uint32_t state);
   Stop Broken(const char* why);
   Stop Dead();
   char* InStack(uint64_t address, size_t size) const;
@@ -116,7 +143,16 @@ class HostThread {
   bool starting_ = true;  // Has not come to its first trap.
   Stop at_ = Stop::kDead;
   Notification notification_;
-  uint64_t doorbell_id_ = 0;  // The notification that a trap waits in.
+  uint64_t doorbell_id_ = 0;  // The notification that a trap or call waits in; 0: none that we know.
+  CallRegisters call_{};      // Our copy.
+  uint32_t interrupted_state_ = 0;
+  // Spinning.
+  uint32_t spin_ = 0;
+  uint64_t lost_ = 0;
+  Spin spin_result_ = Spin::kQuick;
+  bool parked_ = false;    // We have set kParked, and nobody has rung.
+  bool sleeping_ = false;  // The thread sleeps in a notification that we have not received.
+  bool said_slow_ = false;
   SignalInfo info_;
   char* context_ = nullptr;  // Of the trap: the ucontext, in slot_memory_.
   char fp_trailer_[48] = {}; // What the kernel wrote into the first frame's FP area about its size.

@@ -56,10 +56,21 @@ struct Slot {
   uint32_t interrupted_state;  // `state` when the handler began (a signal inside the trampoline).
   uint32_t unused2;
 
+  // Written once by the sentry (InitSlot), for the trampoline: it cannot do arithmetic without
+  // changing flags, and a gs base is a slot's if this and it add up to zero.
+  alignas(64) uint64_t minus_self;
+  uint64_t thread_page;
+
   // At start: the number of the listener's descriptor in the stub, plus one; 0: none yet; negative:
   // the host's error.
   alignas(64) int32_t listener;
 };
+
+// Before the slot's thread starts; `slot` is the sentry's mapping of it.
+inline void InitSlot(Slot* slot, size_t index) {
+  slot->minus_self = ~SlotAddress(index) + 1;
+  slot->thread_page = ThreadPageAddress(index);
+}
 
 // The parts of a slot: the struct; the alternate signal stack; a page for copies.
 inline constexpr size_t kStackOffset = kPageSize;

@@ -6,7 +6,12 @@ namespace caisson::platform::trap {
 
 TrapAddressSpace::TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, stub::ProcView* proc,
                                    const ThreadEnvironment& environment)
-    : StubAddressSpace(std::move(stub), proc), environment_(environment) {
+    : StubAddressSpace(std::move(stub), proc), environment_(environment),
+      patches_(*environment.patches,
+               [this](absl::Span<const stub::Request> requests, absl::Span<const int> fds,
+                      stub::StubProcess::Outcome* outcome) {
+                 return this->stub().Run(requests, fds, outcome);
+               }) {
   // At once, since its listener must leave the stub before a vector brings other descriptors.
   std::unique_ptr<HostThread> ready = HostThread::TakeReady(this->stub(), environment_);
   MutexLock lock(mu_);
@@ -18,6 +23,35 @@ TrapAddressSpace::~TrapAddressSpace() = default;
 std::unique_ptr<AddressSpace> TrapAddressSpace::Wrap(
     std::unique_ptr<stub::StubProcess> stub) const {
   return std::make_unique<TrapAddressSpace>(std::move(stub), proc(), environment_);
+}
+
+Result<void> TrapAddressSpace::Apply(absl::Span<const MapOp> ops, size_t* done) {
+  size_t carried_out = 0;
+  MutexLock lock(patches_.mu());
+  patches_.BeforeLocked(ops);
+  Result<void> applied = StubAddressSpace::Apply(ops, &carried_out);
+  patches_.AfterLocked(ops, carried_out);
+  if (done != nullptr) *done = carried_out;
+  return applied;
+}
+
+Result<std::unique_ptr<AddressSpace>> TrapAddressSpace::Fork() {
+  MutexLock lock(patches_.mu());
+  std::unique_ptr<AddressSpace> child = TRY(StubAddressSpace::Fork());
+  static_cast<TrapAddressSpace&>(*child).patches_.CopyFrom(patches_);
+  return child;
+}
+
+size_t TrapAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {
+  const size_t n = StubAddressSpace::CopyIn(from, to);
+  patches_.Overlay(from.value, to.first(n));
+  return n;
+}
+
+size_t TrapAddressSpace::CopyOutForced(GuestAddr to, absl::Span<const char> from) {
+  MutexLock lock(patches_.mu());
+  patches_.ForgetLocked(to.value, to.value + from.size());
+  return StubAddressSpace::CopyOutForced(to, from);
 }
 
 Result<std::unique_ptr<HostThread>> TrapAddressSpace::TakeThread() {

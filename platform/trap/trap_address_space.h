@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "platform/stub/address_space.h"
 #include "platform/trap/host_thread.h"
+#include "platform/trap/patch_set.h"
 
 namespace caisson::platform::trap {
 
@@ -21,6 +22,14 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
                    const ThreadEnvironment& environment);
   ~TrapAddressSpace() override;
 
+  Result<void> Apply(absl::Span<const MapOp> ops, size_t* done) override;
+  Result<std::unique_ptr<AddressSpace>> Fork() override;
+  // Of the guest's own bytes, where patches are.
+  size_t CopyIn(GuestAddr from, absl::Span<char> to) override;
+  size_t CopyOutForced(GuestAddr to, absl::Span<const char> from) override;
+
+  PatchSet& patches() { return patches_; }
+
   // A thread that no context uses: a parked one, or a new one. Errors: EAGAIN, EIO.
   Result<std::unique_ptr<HostThread>> TakeThread() ABSL_LOCKS_EXCLUDED(mu_);
   // Takes back one that is stopped.
@@ -31,6 +40,7 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
 
  private:
   const ThreadEnvironment& environment_;
+  PatchSet patches_;
   Mutex mu_;  // Before StubProcess::mu_.
   std::vector<std::unique_ptr<HostThread>> parked_ ABSL_GUARDED_BY(mu_);
   size_t next_slot_ ABSL_GUARDED_BY(mu_) = 1;  // 0 is the ready thread's.

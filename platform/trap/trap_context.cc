@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/xstate.h"
+#include "platform/trap/guest_filter.h"
 
 namespace caisson::platform::trap {
 namespace {
@@ -34,15 +35,36 @@ constexpr uint64_t Registers::* kUnknown[] = {
     &Registers::r14, &Registers::r15, &Registers::cs,  &Registers::fs_base, &Registers::gs_base,
     &Registers::ss,  &Registers::eflags,
 };
-// Those that it tells and that an answer cannot change.
+// Those that it tells and that its answer cannot change.
 constexpr uint64_t Registers::* kTold[] = {
     &Registers::rip, &Registers::rdi, &Registers::rsi, &Registers::rdx,
     &Registers::r10, &Registers::r8,  &Registers::r9,
 };
 
+// Those that a call of a patched site does not tell, nor its answer change.
+constexpr uint64_t Registers::* kUnknownInCall[] = {
+    &Registers::cs, &Registers::ss, &Registers::fs_base, &Registers::gs_base,
+};
+
+template <size_t n>
+bool Same(const Registers& a, const Registers& b, uint64_t Registers::* const (&fields)[n]) {
+  for (auto field : fields) {
+    if (a.*field != b.*field) return false;
+  }
+  return true;
+}
+
+template <size_t n>
+void Merge(Registers& regs, const Registers& shown, const Registers& frame,
+           uint64_t Registers::* const (&fields)[n]) {
+  for (auto field : fields) {
+    if (regs.*field == shown.*field) regs.*field = frame.*field;
+  }
+}
+
 }  // namespace
 
-TrapContext::TrapContext(const Shared& shared) : shared_(shared) {}
+TrapContext::TrapContext(const Shared& shared) : shared_(shared), spinner_(shared.spin_group) {}
 
 TrapContext::~TrapContext() {
   Detach();
@@ -94,7 +116,9 @@ Result<void> TrapContext::Enter(TrapAddressSpace& space) {
 
 // The thread is stopped or gone. The stub, and its other threads, live on.
 void TrapContext::Leave() {
+  FlushCounts();
   if (thread_ != nullptr) {
+    spinner_.Leave();
     ForgetHostThread();
     // A dead one's listener closes here.
     if (thread_->at() == Stop::kDead) {
@@ -135,6 +159,7 @@ void TrapContext::StopRunning() {
 }
 
 void TrapContext::SetKilled(Event& event) {
+  spinner_.Leave();
   ForgetHostThread();
   thread_.reset();
   killed_ = true;
@@ -173,23 +198,56 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
   }
   running_.store(true);
   if (interrupt_.load()) SignalThread();
-  while (!HandleStop(thread_->Wait(), regs, event)) {
+  spinner_.OnRun();
+  Stop stop;
+  for (;;) {
+    stop = thread_->Wait();
+    if (stop == Stop::kSlow) {
+      spinner_.Leave();
+      continue;
+    }
+    if (HandleStop(stop, regs, event)) break;
   }
   StopRunning();
+  const uint64_t now = stub::CpuClock::Now();
   started_at_.store(0, std::memory_order_relaxed);
-  ticks_.store(ticks_.load(std::memory_order_relaxed) + stub::CpuClock::Now() - start,
-               std::memory_order_relaxed);
+  ticks_.store(ticks_.load(std::memory_order_relaxed) + now - start, std::memory_order_relaxed);
+  if (thread_ != nullptr) {
+    Count(stop);
+    spinner_.OnStop(*thread_, stop == Stop::kCall ||
+                    (stop == Stop::kTrap && event.kind == Event::Kind::kSyscall &&
+                     !shared_.environment.notify), start, now);
+  } else {
+    spinner_.OnGone();
+  }
   return event;
+}
+
+void TrapContext::Count(Stop stop) {
+  constexpr uint64_t kOften = 4096;
+  const uint64_t n = stop == Stop::kNotification ? ++counts_.notifications
+                     : stop == Stop::kCall       ? ++counts_.patched
+                                                 : ++counts_.traps;
+  if (n == kOften) FlushCounts();
+}
+
+void TrapContext::FlushCounts() {
+  shared_.notifications.fetch_add(std::exchange(counts_.notifications, 0), std::memory_order_relaxed);
+  shared_.traps.fetch_add(std::exchange(counts_.traps, 0), std::memory_order_relaxed);
+  shared_.patched.fetch_add(std::exchange(counts_.patched, 0), std::memory_order_relaxed);
 }
 
 bool TrapContext::Run(Registers& regs) {
   if (thread_->at() == Stop::kNotification) {
-    bool only_result = !full_;
-    for (auto field : kTold) only_result = only_result && regs.*field == shown_.*field;
-    for (auto field : kUnknown) only_result = only_result && regs.*field == shown_.*field;
-    if (only_result && AnswerNotification(regs)) return true;
-    if (!BringToTrap()) return false;
+    if (Same(regs, shown_, kTold) && Same(regs, shown_, kUnknown) && AnswerNotification(regs))
+      return true;
+  } else if (thread_->at() == Stop::kCall) {
+    if (Same(regs, shown_, kUnknownInCall) && IsCanonicalUser(regs.rip)) {
+      thread_->AnswerCall(regs);
+      return true;
+    }
   }
+  if (!BringToTrap()) return false;
   Complete(regs);
   thread_->WriteRegisters(regs);
   thread_->Resume();
@@ -217,9 +275,11 @@ void TrapContext::Complete(Registers& regs) {
   if (full_) return;
   full_ = true;
   const Registers frame = thread_->ReadRegisters();
-  for (auto field : kUnknown) {
-    if (regs.*field == shown_.*field) regs.*field = frame.*field;
+  if (in_call_) {
+    Merge(regs, shown_, frame, kUnknownInCall);
+    return;
   }
+  Merge(regs, shown_, frame, kUnknown);
   // The return from the vsyscall page has been done.
   if (vsyscall_ && regs.rip == shown_.rip) regs.rip = frame.rip;
   regs.rcx = regs.rip;
@@ -229,20 +289,32 @@ void TrapContext::Complete(Registers& regs) {
 void TrapContext::FullRegisters(Registers& regs) {
   if (full_ || thread_ == nullptr) return;
   // If it is gone, Switch() will say so.
-  if (thread_->at() == Stop::kNotification && !BringToTrap()) return;
-  if (thread_->at() == Stop::kTrap) Complete(regs);
+  if (BringToTrap()) Complete(regs);
 }
 
 bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
   switch (stop) {
+    case Stop::kSlow:
+      return false;
     case Stop::kDead:
       SetKilled(event);
       return true;
     case Stop::kTrap:
       return HandleTrap(regs, event);
+    case Stop::kCall: {
+      event.kind = Event::Kind::kSyscall;
+      const Registers before = regs;
+      regs = thread_->call_registers();
+      for (auto field : {&Registers::fs_base, &Registers::gs_base}) regs.*field = before.*field;
+      shown_ = regs;
+      full_ = false;
+      in_call_ = true;
+      return true;
+    }
     case Stop::kNotification:
       break;
   }
+  in_call_ = false;
   const HostThread::Notification& call = thread_->notification();
   event.kind = Event::Kind::kSyscall;
   event.compat32 = call.arch != AUDIT_ARCH_X86_64;
@@ -256,6 +328,7 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
   regs.rip = regs.rcx = call.ip;
   regs.r11 = regs.eflags;
   vsyscall_ = PageRoundDown(call.ip) == kVsyscallPage;
+  if (!event.compat32 && !vsyscall_) space_->patches().OnTrap(call.ip, call.number);
   shown_ = regs;
   full_ = false;
   return true;
@@ -263,18 +336,30 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
 
 bool TrapContext::HandleTrap(Registers& regs, Event& event) {
   const HostThread::SignalInfo& info = thread_->signal_info();
-  if (info.code <= 0) {
-    // From us, or from an administrator of the host.
-    if (info.signo == kInterruptSignal && interrupt_.exchange(false)) {
-      regs = thread_->ReadRegisters();
-      full_ = true;
-      return true;
+  const bool of_cpu = info.code > 0;
+  // Others' are from us, or from an administrator of the host.
+  if (!of_cpu && !(info.signo == kInterruptSignal && interrupt_.exchange(false))) {
+    if (thread_->interrupted_state() == kCall) {
+      // We have not seen that call: kGuest would be an answer to it.
+      Registers here = thread_->ReadRegisters();
+      LeaveTrampoline(here);
+      thread_->WriteRegisters(here);
     }
     thread_->Resume();
     return false;
   }
   regs = thread_->ReadRegisters();
   full_ = true;
+  const bool in_trampoline = LeaveTrampoline(regs);
+  if (!of_cpu) return true;
+  if (in_trampoline && (info.signo == SIGSEGV || info.signo == SIGBUS)) {
+    // The gs base is the guest's own: no trampoline finds a slot by it.
+    LOG_DEBUG("stub ", thread_->pid(), ": the guest uses gs");
+    space_->patches().Disable();
+    thread_->WriteRegisters(regs);
+    thread_->Resume();
+    return false;
+  }
   switch (info.signo) {
     case SIGSYS:
       if (info.code != kSysSeccomp) break;
@@ -283,6 +368,9 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
       // Not from the frame: a number from -512 to -516 looks to the host like a call to restart.
       regs.orig_rax = regs.rax = info.syscall;
       if (PageRoundDown(info.address) != kVsyscallPage) regs.rip = info.address;
+      // With notifications only calls that are not to be patched come here.
+      if (!shared_.environment.notify && !event.compat32 && !NeedsRegisters(info.syscall))
+        space_->patches().OnTrap(regs.rip, info.syscall);
       return true;
     case SIGSEGV:
     case SIGBUS:
@@ -295,6 +383,32 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
       break;
   }
   thread_->Resume();
+  return false;
+}
+
+// If the trap came in the code of a patched site: as if it had come in the guest's own code, before
+// or after the call. True for a place where the call has not been made.
+bool TrapContext::LeaveTrampoline(Registers& regs) {
+  const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
+  thread_->ReloadCall();
+  const Registers call = thread_->call_registers();
+  switch (space_->patches().Locate(regs, call.rsp)) {
+    case PatchSet::Place::kElsewhere:
+    case PatchSet::Place::kAnswered:
+      return false;
+    case PatchSet::Place::kBefore:
+      return true;
+    case PatchSet::Place::kCommitted:
+      break;
+  }
+  regs = call;
+  regs.orig_rax = ~uint64_t{0};
+  regs.fs_base = fs_base;
+  regs.gs_base = gs_base;
+  // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
+  // it has been answered, and this is what we wrote there.
+  if (thread_->interrupted_state() == kCall) regs.rip -= 2;
+  else regs.rax = thread_->call_result();
   return false;
 }
 

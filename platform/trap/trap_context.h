@@ -10,6 +10,7 @@
 #include "base/mutex.h"
 #include "platform/platform.h"
 #include "platform/stub/cpu_clock.h"
+#include "platform/trap/spinner.h"
 #include "platform/trap/trap_address_space.h"
 #include "platform/trap/watchdog.h"
 
@@ -21,6 +22,12 @@ struct Shared {
   stub::ProcView* proc = nullptr;
   stub::CpuClock clock;
   mutable Watchdog watchdog;
+  mutable SpinGroup spin_group{true};
+  // How calls came, for Platform::Counters(). Contexts add what they have counted now and then.
+  struct Counts {
+    uint64_t notifications = 0, traps = 0, patched = 0;
+  };
+  mutable std::atomic<uint64_t> notifications{0}, traps{0}, patched{0};
 };
 
 // Used by one thread; Prepare(), Interrupt() and GuestCpuTime() by any.
@@ -56,6 +63,7 @@ class TrapContext final : public Context {
   // One stop of the thread. False if that is nothing the sentry wants to know.
   bool HandleStop(HostThread::Stop stop, Registers& regs, Event& event);
   bool HandleTrap(Registers& regs, Event& event);
+  bool LeaveTrampoline(Registers& regs);
   void DescribeSignal(const Registers& regs, Event& event);
   void SetKilled(Event& event);
   void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
@@ -63,16 +71,21 @@ class TrapContext final : public Context {
   uint64_t SwitchTicks() const;
   uint64_t HostThreadTime(bool open) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SignalThread() ABSL_LOCKS_EXCLUDED(mu_);
+  void Count(HostThread::Stop stop);
+  void FlushCounts();
   void StopRunning() ABSL_LOCKS_EXCLUDED(mu_);
 
   const Shared& shared_;
   // The task's thread alone.
   TrapAddressSpace* space_ = nullptr;
   std::unique_ptr<HostThread> thread_;
+  Spinner spinner_;
+  Shared::Counts counts_;
   bool killed_ = false;
   bool entered_ = false;    // The thread is new here: its registers mean nothing.
   bool full_ = true;        // The caller has had all registers of the last event.
   Registers shown_{};       // What the caller has been told, if not full.
+  bool in_call_ = false;    // It was a call of a patched site.
   bool vsyscall_ = false;   // The notification is of a call of the vsyscall page.
   std::vector<char> pending_fp_;  // For the next host thread; empty: the initial state.
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "platform/stub/blob.h"
@@ -21,11 +22,12 @@ constexpr uint64_t kPkru = uint64_t{1} << 9;
 
 class TrapPlatform final : public Platform {
  public:
-  TrapPlatform(const Config& config, const ThreadEnvironment& environment, stub::Zygote zygote,
-               std::unique_ptr<stub::ProcView> proc)
-      : vdso_(zygote.vdso), proc_(std::move(proc)),
+  TrapPlatform(const Config& config, const ThreadEnvironment& environment,
+               const Trampoline& trampoline, stub::Zygote zygote)
+      : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)), patches_(trampoline),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.environment = environment;
+    shared_.environment.patches = &patches_;
     shared_.proc = proc_.get();
   }
 
@@ -42,16 +44,25 @@ class TrapPlatform final : public Platform {
   uint64_t fp_features() const override { return stub::HostXstate().features; }
   uint64_t min_signal_stack() const override { return stub::MinSignalStack(); }
   AddrRange vdso_range() const override { return vdso_; }
+  std::vector<Counter> Counters() const override {
+    return {{"notifications", shared_.notifications.load(std::memory_order_relaxed)},
+            {"traps", shared_.traps.load(std::memory_order_relaxed)},
+            {"patched", shared_.patched.load(std::memory_order_relaxed)}};
+  }
 
  private:
   const AddrRange vdso_;
   const std::unique_ptr<stub::ProcView> proc_;
+  PatchCache patches_;
   Shared shared_;
   stub::StubPool pool_;
 };
 
 // Of every stub: the page of the thread that it starts with.
-void PrepareSlots(const stub::Slots& slots) { InitThreadPage(slots, 0); }
+void PrepareSlots(const stub::Slots& slots) {
+  InitSlot(static_cast<Slot*>(slots.thread_slot(0)), 0);
+  InitThreadPage(slots, 0);
+}
 
 }  // namespace
 
@@ -79,17 +90,12 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   stub::Zygote zygote = TRY(stub::StartZygote(blob, zygote_config));
   ThreadEnvironment environment;
   environment.notify = config.notify;
-  environment.started = threads.started;
-  environment.doorbell = threads.doorbell;
+  environment.doorbells = threads.doorbells;
   environment.exit_thread = blob.exit_thread;
-  std::unique_ptr<stub::ProcView> proc;
-  if (config.proc_view) {
-    Result<std::unique_ptr<stub::ProcView>> view = stub::ProcView::Start();
-    if (view.ok()) proc = std::move(view).value();
-    else LOG_INFO("no procfs: sizes of guest processes are not known: ", ErrnoName(view.error()));
-  }
   return std::unique_ptr<Platform>(
-      std::make_unique<TrapPlatform>(config, environment, std::move(zygote), std::move(proc)));
+      std::make_unique<TrapPlatform>(config, environment,
+                                     config.patch ? threads.trampoline : Trampoline{},
+                                     std::move(zygote)));
 }
 
 }  // namespace caisson::platform::trap

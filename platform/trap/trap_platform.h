@@ -19,6 +19,8 @@ struct Config {
   size_t ready_stubs = 2;  // Kept for the next execs.
   // Calls by notification, where Features says so; else all by signals, and waits by futex(2).
   bool notify = true;
+  // Patch call sites that are used often.
+  bool patch = true;
 };
 
 // What the host can do.

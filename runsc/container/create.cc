@@ -87,7 +87,7 @@ class Creation {
     state_.created = NowRfc3339();
     state_.owner_uid = geteuid();
     state_.cgroup_paths = cgroup_.paths();
-    state_.platform = Platform();
+    state_.platform = options_.platform;
     state_.annotations = spec_.annotations;
     RETURN_IF_ERROR(dir_->SaveState(state_));
     RETURN_IF_ERROR(dir_->WriteFile("config.json", request_.config));
@@ -116,13 +116,9 @@ class Creation {
     return absl::OkStatus();
   }
 
-  std::string Platform() const {
-    return options_.platform == "auto" ? "ptrace" : options_.platform;
-  }
-
   protocol::SandboxConfig Config() const {
     protocol::SandboxConfig out;
-    out.set_platform(Platform());
+    out.set_platform(options_.platform);  // The sentry resolves auto.
     out.set_strace(options_.strace);
     out.set_strace_filter(options_.strace_calls);
     out.set_log_level(options_.debug ? "debug" : options_.strace ? "info" : "warning");

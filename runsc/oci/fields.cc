@@ -160,7 +160,9 @@ constexpr Field kFields[] = {
     {"linux.resources.rootfs", Fate::kIgnored, "not of the specification"},
     {"linux.intelRdt", Fate::kIgnored, "not supported"},
     {"linux.memoryPolicy", Fate::kIgnored, "guest memory is placed by the host"},
-    {"linux.sysctl.*", Fate::kIgnored, "the values in /proc/sys are fixed so far"},
+    {"linux.sysctl.*", Fate::kInside,
+     "kernel.shm*, kernel.msg*, kernel.sem, kernel.domainname, fs.mqueue.*, net.core.somaxconn, net.unix.max_dgram_qlen, "
+     "net.ipv4.ip_unprivileged_port_start, ping_group_range, ip_local_port_range; others are an error that names them"},
     {"linux.seccomp.defaultAction", Fate::kInside, "SCMP_ACT_NOTIFY is an error"},
     {"linux.seccomp.defaultErrnoRet", Fate::kInside, ""},
     {"linux.seccomp.architectures", Fate::kInside, "guests are x86-64 programs only"},

@@ -26,11 +26,12 @@ absl::Status Failed(absl::string_view what, absl::string_view path, Errno e) {
 class Builder {
  public:
   Builder(kernel::Kernel& kernel, vfs::GoferWatcher& watcher, const protocol::Container& container,
-          RefPtr<kernel::PidNamespace> pid_ns, std::vector<UniqueFd> sockets)
+          RefPtr<kernel::PidNamespace> pid_ns, RefPtr<vfs::FileSystem> queues, std::vector<UniqueFd> sockets)
       : kernel_(kernel),
         watcher_(watcher),
         container_(container),
         pid_ns_(std::move(pid_ns)),
+        queues_(std::move(queues)),
         sockets_(std::move(sockets)) {
     auto creds = MakeRef<auth::Credentials>(kernel.root_user_ns());
     creds->permitted = creds->effective = auth::kAllCapabilities;
@@ -53,6 +54,7 @@ class Builder {
   vfs::GoferWatcher& watcher_;
   const protocol::Container& container_;
   const RefPtr<kernel::PidNamespace> pid_ns_;
+  const RefPtr<vfs::FileSystem> queues_;
   std::vector<UniqueFd> sockets_;
   RefPtr<const auth::Credentials> creds_;
   MountedContainer out_;
@@ -74,15 +76,16 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewGofer(const Mount& mount) {
 }
 
 absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewFileSystem(const Mount& mount) {
-  auto by_type = [&](absl::string_view type) -> absl::StatusOr<RefPtr<vfs::FileSystem>> {
+  auto by_kind = [&](absl::string_view type, const Mount& as) -> absl::StatusOr<RefPtr<vfs::FileSystem>> {
     const kernel::FileSystemTypes::Type* t = kernel_.file_system_types().Find(type);
     if (t == nullptr)
       return absl::UnimplementedError(absl::StrCat("mount ", mount.destination(), ": no file system type ", type));
     // The root of the tree has no namespace yet: its maker gets none to look at.
-    auto fs = t->make(ctx(), mount.source(), mount.data());
-    if (!fs.ok()) return Failed("mount", mount.destination(), fs.error());
+    auto fs = t->make(ctx(), as.source(), as.data());
+    if (!fs.ok()) return Failed("mount", as.destination(), fs.error());
     return std::move(*fs);
   };
+  auto by_type = [&](absl::string_view type) { return by_kind(type, mount); };
   absl::StatusOr<RefPtr<vfs::FileSystem>> fs;
   switch (mount.kind()) {
     case Mount::GOFER: fs = NewGofer(mount); break;
@@ -101,8 +104,14 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewFileSystem(const Mount& moun
       if (fs.ok()) out_.devpts = StaticRefCast<vfs::tty::DevptsFileSystem>(*fs);
       break;
     }
-    case Mount::MQUEUE: fs = by_type("mqueue"); break;
-    case Mount::CGROUP: fs = by_type("cgroup"); break;
+    case Mount::MQUEUE: fs = queues_; break;
+    case Mount::CGROUP: {
+      // Whatever the engine's host has, and the options of its version 1 ("none,name=systemd").
+      Mount plain = mount;
+      plain.clear_data();
+      fs = by_kind("cgroup2", plain);
+      break;
+    }
     default:
       return absl::InvalidArgumentError(absl::StrCat("mount ", mount.destination(), ": unknown kind"));
   }
@@ -235,8 +244,9 @@ absl::StatusOr<MountedContainer> Builder::Build() {
 absl::StatusOr<MountedContainer> MountContainer(kernel::Kernel& kernel, vfs::GoferWatcher& watcher,
                                                 const protocol::Container& container,
                                                 RefPtr<kernel::PidNamespace> pid_ns,
+                                                RefPtr<vfs::FileSystem> queues,
                                                 std::vector<UniqueFd> gofer_sockets) {
-  return Builder(kernel, watcher, container, std::move(pid_ns), std::move(gofer_sockets)).Build();
+  return Builder(kernel, watcher, container, std::move(pid_ns), std::move(queues), std::move(gofer_sockets)).Build();
 }
 
 }  // namespace caisson::boot

@@ -21,10 +21,12 @@ struct MountedContainer {
 };
 
 // Makes every mount of `container`, missing mount points inside included, then devices, masked and
-// read-only paths. /proc shows `pid_ns`. Errors name the mount and the reason.
+// read-only paths. /proc shows `pid_ns`, a mount of type mqueue
+// `queues`. Errors name the mount and the reason.
 absl::StatusOr<MountedContainer> MountContainer(kernel::Kernel& kernel, vfs::GoferWatcher& watcher,
                                                 const protocol::Container& container,
                                                 RefPtr<kernel::PidNamespace> pid_ns,
+                                                RefPtr<vfs::FileSystem> queues,
                                                 std::vector<UniqueFd> gofer_sockets);
 
 }  // namespace caisson::boot

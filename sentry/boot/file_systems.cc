@@ -1,5 +1,6 @@
 #include "sentry/boot/file_systems.h"
 
+#include "sentry/ipc/namespace.h"
 #include "sentry/procfs/register.h"
 #include "vfs/dev/devtmpfs.h"
 #include "vfs/dev/memory_devices.h"
@@ -35,6 +36,13 @@ void RegisterFileSystems(kernel::Kernel& kernel) {
                     return RefPtr<vfs::FileSystem>(MakeRef<vfs::tty::DevptsFileSystem>(kernel.job_control(), parsed));
                   },
                   .in_user_namespace = true});
+  types.Register("mqueue", {.make = [](vfs::CallContext& ctx, absl::string_view,
+                                       absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
+                              auto* task = static_cast<kernel::Task*>(ctx.owner());
+                              if (task == nullptr || !options.empty()) return Errno::kEINVAL;
+                              return RefPtr<vfs::FileSystem>(task->namespaces().ipc->posix_ref());
+                            },
+                            .in_user_namespace = true});
   procfs::RegisterProcAndSys(kernel);
   vfs::dev::RegisterMemoryDevices(kernel.devices(), kernel.anonymous_files());
   constexpr uint32_t kTtyMajor = 5;

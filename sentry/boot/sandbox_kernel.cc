@@ -13,6 +13,7 @@
 #include "sentry/boot/file_systems.h"
 #include "sentry/boot/requests.h"
 #include "sentry/ipc/namespace.h"
+#include "sentry/procfs/sysctl.h"
 #include "sentry/kernel/kernel_context.h"
 #include "vfs/operations.h"
 #include "vfs/tty/pty.h"
@@ -63,8 +64,9 @@ Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<Uniqu
   if (Find(spec.id())) return ErrorReply(Reply::INVALID, absl::StrCat("container ", spec.id(), " exists"));
   auto state = std::make_shared<ContainerState>();
   state->pid_ns = MakeRef<kernel::PidNamespace>(kernel_.root_pid_ns(), kernel_.root_user_ns());
+  auto ipc = MakeRef<ipc::IpcNamespace>(kernel_.root_user_ns(), &kernel_.shared_memory(), kernel::NextNamespaceInode());
   absl::StatusOr<MountedContainer> mounts =
-      MountContainer(kernel_, watcher_, spec, state->pid_ns, std::move(gofer_sockets));
+      MountContainer(kernel_, watcher_, spec, state->pid_ns, ipc->posix_ref(), std::move(gofer_sockets));
   if (!mounts.ok()) return ErrorReply(Reply::INVALID, mounts.status().message());
   state->mounts = std::move(*mounts);
   state->container = MakeRef<kernel::Container>(spec.id(), spec.pids_limit(), spec.memory_limit(), spec.cgroup_path());
@@ -73,10 +75,21 @@ Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<Uniqu
   state->namespaces->uts = MakeRef<kernel::UtsNamespace>(
       spec.hostname().empty() ? "caisson" : spec.hostname(),
       spec.domainname().empty() ? "(none)" : spec.domainname(), kernel_.root_user_ns());
-  state->namespaces->ipc = MakeRef<ipc::IpcNamespace>(kernel_.root_user_ns(), &kernel_.shared_memory(), kernel::NextNamespaceInode());
+  state->namespaces->ipc = std::move(ipc);
   state->namespaces->net = MakeRef<netstack::NetNamespace>(
       MakeRef<netstack::UnixFlight>(), MakeRef<netstack::SocketFileSystem>(), kernel::NextNamespaceInode());
   state->namespaces->pid_for_children = state->pid_ns;
+  state->namespaces->cgroup = MakeRef<kernel::CgroupNamespace>(kernel_.root_user_ns(), true);
+  state->namespaces->time = state->namespaces->time_for_children =
+      MakeRef<kernel::TimeNamespace>(kernel_.root_user_ns(), kernel::TimeNamespace::Offsets{}, true);
+  state->container->set_cpu_limit(spec.cpu_count());
+  for (const protocol::Sysctl& sysctl : spec.sysctls()) {
+    Result<void> set = procfs::SetNamespacedSysctl(*state->namespaces, sysctl.name(), sysctl.value());
+    if (set.ok()) continue;
+    const char* why = set.error() == Errno::kENOENT ? "is not in a namespace of the container's here"
+                                                    : "does not take this value";
+    return ErrorReply(Reply::INVALID, absl::StrCat("linux.sysctl: ", sysctl.name(), " ", why));
+  }
   Process first;
   Reply reply = NewProcess(*state, spec.init(), std::move(fds), &first, &state->init);
   if (reply.code() != Reply::OK) return reply;

@@ -48,20 +48,20 @@ Result<int> MessageQueues::Get(vfs::CallContext& ctx, int32_t key, int flags) {
     }
     if ((flags & abi::kIpcCreat) == 0) return Errno::kENOENT;
   }
-  RefPtr<MessageQueue> made = TRY(registry_.InsertLocked(kMaxQueues, key, [&](int id) {
+  RefPtr<MessageQueue> made = TRY(registry_.InsertLocked(ns_.tunables.msgmni.load(), key, [&](int id) {
     auto queue = MakeRef<MessageQueue>(id);
     MutexLock queue_lock(queue->mu);
     queue->owner = {key,        creds.euid, creds.euid,
                     creds.egid, creds.egid, static_cast<uint32_t>(flags & 0777)};
     queue->ctime = NowSeconds();
-    queue->max_bytes = kMaxQueueBytes;
+    queue->max_bytes = ns_.tunables.msgmnb.load();
     return queue;
   }));
   return made->id;
 }
 
-Result<void> MessageQueues::CheckSend(int id, int64_t type, uint64_t size) {
-  if (size > kMaxMessage || id < 0 || type < 1) return Errno::kEINVAL;
+Result<void> MessageQueues::CheckSend(int id, int64_t type, uint64_t size) const {
+  if (size > ns_.tunables.msgmax.load() || id < 0 || type < 1) return Errno::kEINVAL;
   return {};
 }
 
@@ -159,7 +159,7 @@ Result<void> MessageQueues::Set(vfs::CallContext& ctx, int id, const abi::IpcPer
   {
     MutexLock lock(queue->mu);
     TRY(CheckOwner(ctx.creds(), ns_.user_ns(), queue->owner));
-    if (max_bytes > kMaxQueueBytes && !ctx.creds().HasRootCapability(Capability::kSysResource))
+    if (max_bytes > ns_.tunables.msgmnb.load() && !ctx.creds().HasRootCapability(Capability::kSysResource))
       return Errno::kEPERM;
     // Linux differs: no queue is longer than all of a namespace may be.
     if (max_bytes > kMaxTotalBytes) return Errno::kENOMEM;
@@ -194,9 +194,9 @@ Result<void> MessageQueues::Remove(vfs::CallContext& ctx, int id) {
 
 abi::MsgInfo MessageQueues::Info(bool used) {
   abi::MsgInfo info = {};
-  info.msgmni = kMaxQueues;
-  info.msgmax = kMaxMessage;
-  info.msgmnb = kMaxQueueBytes;
+  info.msgmni = static_cast<int>(ns_.tunables.msgmni.load());
+  info.msgmax = static_cast<int>(ns_.tunables.msgmax.load());
+  info.msgmnb = static_cast<int>(ns_.tunables.msgmnb.load());
   info.msgssz = 16;
   info.msgseg = 0xffff;
   if (used) {

@@ -46,7 +46,7 @@ class MessageQueues {
   // msgget(2).
   Result<int> Get(vfs::CallContext& ctx, int32_t key, int flags);
   // msgsnd(2). The text was copied in: CheckSend() says beforehand whether it may be that long.
-  static Result<void> CheckSend(int id, int64_t type, uint64_t size);
+  Result<void> CheckSend(int id, int64_t type, uint64_t size) const;
   Result<void> Send(vfs::CallContext& ctx, int id, Message message, int flags);
   // msgrcv(2): the text is cut to `size` with MSG_NOERROR. Errors: theirs; kERESTARTNOHAND.
   Result<Message> Receive(vfs::CallContext& ctx, int id, uint64_t size, int64_t type, int flags);

@@ -61,6 +61,6 @@ IpcNamespace::IpcNamespace(RefPtr<auth::UserNamespace> user_ns,
       user_ns_(std::move(user_ns)),
       inode_number_(inode_number) {}
 
-IpcNamespace::~IpcNamespace() = default;
+IpcNamespace::~IpcNamespace() { posix_->Clear(); }
 
 }  // namespace caisson::ipc

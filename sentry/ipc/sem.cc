@@ -90,7 +90,7 @@ SemUndoList::~SemUndoList() {
 }
 
 Result<int> Semaphores::Get(vfs::CallContext& ctx, int32_t key, int count, int flags) {
-  if (count < 0 || count > kMaxPerSet) return Errno::kEINVAL;
+  if (count < 0 || static_cast<uint64_t>(count) > ns_.tunables.semmsl.load()) return Errno::kEINVAL;
   const auth::Credentials& creds = ctx.creds();
   MutexLock lock(registry_.mu());
   if (key != abi::kIpcPrivate) {
@@ -104,8 +104,9 @@ Result<int> Semaphores::Get(vfs::CallContext& ctx, int32_t key, int count, int f
     if ((flags & abi::kIpcCreat) == 0) return Errno::kENOENT;
   }
   if (count == 0) return Errno::kEINVAL;
-  if (total_.load(std::memory_order_relaxed) + count > kMaxTotal) return Errno::kENOSPC;
-  RefPtr<SemSet> made = TRY(registry_.InsertLocked(kMaxSets, key, [&](int id) {
+  const uint64_t most = std::min<uint64_t>(kMaxTotal, ns_.tunables.semmns.load());
+  if (static_cast<uint64_t>(total_.load(std::memory_order_relaxed) + count) > most) return Errno::kENOSPC;
+  RefPtr<SemSet> made = TRY(registry_.InsertLocked(ns_.tunables.semmni.load(), key, [&](int id) {
     auto set = MakeRef<SemSet>(id, static_cast<size_t>(count));
     MutexLock set_lock(set->mu);
     set->owner = {key,        creds.euid, creds.euid,
@@ -120,7 +121,7 @@ Result<int> Semaphores::Get(vfs::CallContext& ctx, int32_t key, int count, int f
 Result<void> Semaphores::Operate(vfs::CallContext& ctx, SemUndoList* undo, int id,
                                  absl::Span<const abi::SemBuf> ops, int64_t deadline) {
   if (ops.empty() || id < 0) return Errno::kEINVAL;
-  if (ops.size() > kMaxOps) return Errno::kE2BIG;
+  if (ops.size() > ns_.tunables.semopm.load()) return Errno::kE2BIG;
   bool undoes = false, alters = false;
   size_t highest = 0;
   for (const abi::SemBuf& op : ops) {

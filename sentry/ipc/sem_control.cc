@@ -133,10 +133,10 @@ Result<void> Semaphores::SetAll(vfs::CallContext& ctx, int id, absl::Span<const 
 
 abi::SemInfo Semaphores::Info(bool used) {
   abi::SemInfo info = {};
-  info.semmap = info.semmns = info.semmnu = kMaxTotal;
-  info.semmni = kMaxSets;
-  info.semmsl = kMaxPerSet;
-  info.semopm = info.semume = kMaxOps;
+  info.semmap = info.semmns = info.semmnu = static_cast<int>(std::min<uint64_t>(kMaxTotal, ns_.tunables.semmns.load()));
+  info.semmni = static_cast<int>(ns_.tunables.semmni.load());
+  info.semmsl = static_cast<int>(ns_.tunables.semmsl.load());
+  info.semopm = info.semume = static_cast<int>(ns_.tunables.semopm.load());
   info.semusz = 20;
   info.semvmx = info.semaem = kMaxValue;
   if (used) {

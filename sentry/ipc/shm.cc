@@ -56,7 +56,7 @@ Result<int> SharedMemory::Get(vfs::CallContext& ctx, int32_t key, uint64_t size,
     }
     if ((flags & abi::kIpcCreat) == 0) return Errno::kENOENT;
   }
-  if (size < 1 || size > kMax) return Errno::kEINVAL;
+  if (size < 1 || size > ns_.tunables.shmmax.load()) return Errno::kEINVAL;
   if (size > INT64_MAX) return Errno::kENOSPC;  // PageRoundUp() must not wrap, nor a file's size.
   if ((flags & abi::kShmHugetlb) != 0) return Errno::kENOMEM;  // None in the pool.
   if (factory_ == nullptr) return Errno::kENOSYS;
@@ -72,7 +72,7 @@ Result<int> SharedMemory::Get(vfs::CallContext& ctx, int32_t key, uint64_t size,
       return found->size < size ? Result<int>(Errno::kEINVAL) : Result<int>(found->id);
     }
   }
-  RefPtr<ShmSegment> made = TRY(registry_.InsertLocked(kMaxSegments, key, [&](int id) {
+  RefPtr<ShmSegment> made = TRY(registry_.InsertLocked(ns_.tunables.shmmni.load(), key, [&](int id) {
     auto segment = MakeRef<ShmSegment>(id, size, std::move(file));
     MutexLock object_lock(segment->mu);
     segment->owner = {key,        creds.euid, creds.euid,
@@ -215,10 +215,10 @@ Result<void> SharedMemory::Lock(vfs::CallContext& ctx, int id, bool lock, uint64
 
 abi::ShmInfo64 SharedMemory::Limits() const {
   abi::ShmInfo64 info = {};
-  info.shmmax = kMax;
+  info.shmmax = ns_.tunables.shmmax.load();
   info.shmmin = 1;
-  info.shmmni = info.shmseg = kMaxSegments;
-  info.shmall = kMax;
+  info.shmmni = info.shmseg = ns_.tunables.shmmni.load();
+  info.shmall = ns_.tunables.shmall.load();
   return info;
 }
 

@@ -24,6 +24,9 @@ class Container : public RefCounted<Container> {
   void set_memory_limit(uint64_t bytes) { memory_limit_.store(bytes, std::memory_order_relaxed); }
   void set_pids_limit(uint64_t tasks) { pids_limit_.store(tasks, std::memory_order_relaxed); }
   uint64_t pids_limit() const { return pids_limit_.load(std::memory_order_relaxed); }
+  // CPUs' worth of time, as the engine gave it; 0 for no limit. Set before the container runs.
+  double cpu_limit() const { return cpu_limit_; }
+  void set_cpu_limit(double cpus) { cpu_limit_ = cpus; }
   uint64_t task_count() const { return tasks_.load(std::memory_order_relaxed); }
   // Counts a task in, unless the limit (pids.max; 0 for none) is reached: fork(2) gives EAGAIN.
   bool AddTask() {
@@ -42,6 +45,7 @@ class Container : public RefCounted<Container> {
   const std::string cgroup_path_;
   std::atomic<uint64_t> pids_limit_;    // Relaxed: a limit, no ordering.
   std::atomic<uint64_t> memory_limit_;  // As above.
+  double cpu_limit_ = 0;
   std::atomic<uint64_t> tasks_{0};      // As above.
 };
 

@@ -14,6 +14,7 @@
 #include "platform/platform.h"
 #include "sentry/futex/futex.h"
 #include "sentry/kernel/filesystems.h"
+#include "sentry/kernel/host_threads.h"
 #include "sentry/kernel/job_control.h"
 #include "sentry/kernel/load_average.h"
 #include "sentry/kernel/namespace_file.h"
@@ -145,6 +146,10 @@ class Kernel {
   // Runs once when the group ends (any thread; at once if it has): the control server's wait.
   void OnExit(ThreadGroup& group, std::function<void(int32_t wait_status)> callback);
 
+  // membarrier(2): when it returns, every other thread of the caller's address space (or of the
+  // sandbox) has been through a full barrier.
+  void MemoryBarrier(Task& self, bool everyone);
+
   // Freezes all tasks at their next entry into the run loop, and lets them go again (pause).
   void Pause();
   void Resume();
@@ -212,6 +217,7 @@ class Kernel {
   WaitQueue resume_queue_;
   mutable Mutex unsupported_mu_;
   std::map<std::string, uint64_t> unsupported_ ABSL_GUARDED_BY(unsupported_mu_);
+  HostThreads host_threads_;  // The last: its end waits for threads that may still look at the rest.
 };
 
 }  // namespace caisson::kernel

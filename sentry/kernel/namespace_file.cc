@@ -61,14 +61,17 @@ class NamespaceFileSystem final : public vfs::FileSystem {
   }
 };
 
-// Mount and network namespaces do not keep their owner: it is the sandbox's root here.
-const auth::UserNamespace* OwnerOf(const NamespaceRef& ns, Task& task) {
+const auth::UserNamespace* OwnerOf(const NamespaceRef& ns, Kernel& kernel) {
   switch (ns.type) {
     case kCloneNewuts: return &ns.uts->user_ns();
     case kCloneNewipc: return &ns.ipc->user_ns();
     case kCloneNewpid: return &ns.pid->user_ns();
+    case kCloneNewcgroup: return &ns.cgroup->user_ns();
+    case kCloneNewtime: return &ns.time->user_ns();
     case kCloneNewuser: return ns.user->parent();
-    default: return task.kernel().root_user_ns().get();
+    default:
+      // The first ones are the sandbox's.
+      return ns.mount_or_net_owner ? ns.mount_or_net_owner.get() : kernel.root_user_ns().get();
   }
 }
 
@@ -94,7 +97,8 @@ uint64_t NamespaceRef::inode_number() const {
     case kCloneNewnet: return net->inode_number();
     case kCloneNewpid: return pid->inode_number();
     case kCloneNewuser: return user->inode_number();
-    default: return kCgroupNamespaceInode;
+    case kCloneNewtime: return time->inode_number();
+    default: return cgroup->inode_number();
   }
 }
 
@@ -106,12 +110,117 @@ const char* NamespaceRef::type_name() const {
     case kCloneNewnet: return "net";
     case kCloneNewpid: return "pid";
     case kCloneNewuser: return "user";
+    case kCloneNewtime: return "time";
     default: return "cgroup";
   }
 }
 
 std::string NamespaceRef::Text() const {
   return absl::StrCat(type_name(), ":[", inode_number(), "]");
+}
+
+Result<NamespaceRef> NamespaceOf(Task& task, uint64_t type, bool for_children) {
+  NamespaceRef ns;
+  ns.type = type;
+  RefPtr<NamespaceSet> set = task.namespaces_ref();
+  // An ended task has left its namespaces, but for those of its ids.
+  const bool ended = task.mm_ref() == nullptr || !set;
+  if (type == kCloneNewuser) {
+    ns.user = task.creds_ref()->user_ns;
+    return ns;
+  }
+  if (type == kCloneNewpid && !for_children) {
+    ns.pid = RefPtr<PidNamespace>(&task.pid_ref()->ns());
+    return ns;
+  }
+  if (ended) return Errno::kENOENT;
+  switch (type) {
+    case kCloneNewpid: ns.pid = set->pid_for_children; break;
+    case kCloneNewns:
+      ns.mount = set->mount;
+      ns.mount_or_net_owner = set->mount_owner;
+      break;
+    case kCloneNewnet:
+      ns.net = set->net;
+      ns.mount_or_net_owner = set->net_owner;
+      break;
+    case kCloneNewuts: ns.uts = set->uts; break;
+    case kCloneNewipc: ns.ipc = set->ipc; break;
+    case kCloneNewcgroup: ns.cgroup = set->cgroup; break;
+    case kCloneNewtime: ns.time = for_children ? set->time_for_children : set->time; break;
+    default: return Errno::kEINVAL;
+  }
+  if (!ns.pid && !ns.mount && !ns.net && !ns.uts && !ns.ipc && !ns.cgroup && !ns.time)
+    return Errno::kENOENT;
+  return ns;
+}
+
+// validate_nsset() and the install functions of each kind of namespace. The user namespace comes
+// first: the others are entered with the capabilities that it gives.
+Result<void> EnterNamespaces(Task& task, const std::vector<NamespaceRef>& wanted) {
+  using auth::Capability;
+  Kernel& kernel = task.kernel();
+  RefPtr<const auth::Credentials> creds = task.creds_ref();
+  auto set = MakeRef<NamespaceSet>(task.namespaces());
+  RefPtr<FsContext> fs;
+  bool leaves_ipc = false, single_threaded = !task.group().HasOtherThreads();
+  // Nobody else may find their root or capabilities changed. The count has our task's reference
+  // and, for a moment, that of a reader of /proc.
+  auto shares_fs = [&task] { return task.fs().ref_count() > 1; };
+  for (const NamespaceRef& ns : wanted) {
+    if (ns.type != kCloneNewuser) continue;
+    if (ns.user == creds->user_ns || !single_threaded || shares_fs()) return Errno::kEINVAL;
+    if (!creds->HasCapability(Capability::kSysAdmin, *ns.user)) return Errno::kEPERM;
+    auto now = MakeRef<auth::Credentials>(*creds);
+    now->user_ns = ns.user;
+    now->permitted = now->effective = now->bounding = auth::kAllCapabilities;
+    now->inheritable = now->ambient = 0;
+    now->securebits = 0;
+    creds = RefPtr<const auth::Credentials>(now);
+  }
+  for (const NamespaceRef& ns : wanted) {
+    if (ns.type == kCloneNewuser) continue;
+    if (!creds->HasCapability(Capability::kSysAdmin, *OwnerOf(ns, kernel)) ||
+        !creds->HasCapability(Capability::kSysAdmin))
+      return Errno::kEPERM;
+    switch (ns.type) {
+      case kCloneNewns:
+        if (!creds->HasCapability(Capability::kSysChroot)) return Errno::kEPERM;
+        if (shares_fs()) return Errno::kEINVAL;
+        set->mount = ns.mount;
+        set->mount_owner = ns.mount_or_net_owner;
+        fs = task.fs().Clone();
+        fs->set_root(ns.mount->root());
+        fs->set_cwd(ns.mount->root());
+        break;
+      case kCloneNewuts: set->uts = ns.uts; break;
+      case kCloneNewipc:
+        leaves_ipc = set->ipc != ns.ipc;
+        set->ipc = ns.ipc;
+        break;
+      case kCloneNewnet:
+        set->net = ns.net;
+        set->net_owner = ns.mount_or_net_owner;
+        break;
+      case kCloneNewcgroup: set->cgroup = ns.cgroup; break;
+      case kCloneNewpid:
+        // Only downwards: a process cannot get out of what its ids are in.
+        if (!ns.pid->IsWithin(task.pid_namespace())) return Errno::kEINVAL;
+        set->pid_for_children = ns.pid;
+        break;
+      case kCloneNewtime:
+        if (!single_threaded) return Errno::kEUSERS;
+        ns.time->Freeze();
+        set->time = set->time_for_children = ns.time;
+        break;
+      default: return Errno::kEINVAL;
+    }
+  }
+  if (leaves_ipc) task.DropSemUndo();
+  if (fs) task.set_fs(std::move(fs));
+  task.set_namespaces(std::move(set));
+  if (creds != task.creds_ref()) task.set_creds(std::move(creds));
+  return {};
 }
 
 // ioctl_ns(2); Linux fs/nsfs.c, ns_ioctl().
@@ -137,7 +246,7 @@ Result<int64_t> NamespaceFile::Ioctl(vfs::CallContext& ctx, uint32_t request, ui
         return OpenNamespace(*task, up);
       }
       if (request == kNsGetParent && ns_.type != kCloneNewuser) return Errno::kEINVAL;
-      const auth::UserNamespace* owner = OwnerOf(ns_, *task);
+      const auth::UserNamespace* owner = OwnerOf(ns_, task->kernel());
       if (owner == nullptr || !owner->IsWithin(caller)) return Errno::kEPERM;
       up.type = kCloneNewuser;
       up.user = RefPtr<auth::UserNamespace>(const_cast<auth::UserNamespace*>(owner));

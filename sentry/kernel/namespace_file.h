@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "auth/user_namespace.h"
 #include "sentry/kernel/clone_flags.h"
@@ -12,8 +13,7 @@
 
 namespace caisson::kernel {
 
-// One namespace of any kind: the pointer that `type` names is set, or none for cgroup namespaces
-// (there is one).
+// One namespace of any kind: the pointer that `type` names is set.
 struct NamespaceRef {
   uint64_t type = 0;  // CLONE_NEW*.
   RefPtr<vfs::MountNamespace> mount;
@@ -22,6 +22,9 @@ struct NamespaceRef {
   RefPtr<netstack::NetNamespace> net;
   RefPtr<PidNamespace> pid;
   RefPtr<auth::UserNamespace> user;
+  RefPtr<CgroupNamespace> cgroup;
+  RefPtr<TimeNamespace> time;
+  RefPtr<auth::UserNamespace> mount_or_net_owner;  // Of `mount` or `net`.
 
   NamespaceRef();
   NamespaceRef(const NamespaceRef&);
@@ -31,7 +34,12 @@ struct NamespaceRef {
   std::string Text() const;       // "uts:[4026531838]".
 };
 
-inline constexpr uint64_t kCgroupNamespaceInode = 0xEFFFFFFB;
+// The namespace of kind `type` that the task is in, or that its children will be in (CLONE_NEWPID,
+// CLONE_NEWTIME). Errors: ENOENT for a task that has left it.
+Result<NamespaceRef> NamespaceOf(Task& task, uint64_t type, bool for_children);
+
+// setns(2): the caller enters all of `wanted`, or none. Errors: EPERM, EINVAL, EUSERS.
+Result<void> EnterNamespaces(Task& task, const std::vector<NamespaceRef>& wanted);
 
 // An open namespace. Immutable.
 class NamespaceFile final : public vfs::FileDescription {

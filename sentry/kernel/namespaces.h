@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "auth/user_namespace.h"
 #include "base/mutex.h"
 #include "base/ref.h"
+#include "base/result.h"
 
 namespace caisson::kernel {
 
@@ -33,6 +35,62 @@ class UtsNamespace : public RefCounted<UtsNamespace> {
   std::string domain_name_ ABSL_GUARDED_BY(mu_);
   const RefPtr<auth::UserNamespace> owner_;
   const uint64_t inode_number_;
+};
+
+// A cgroup namespace. There is one group in a sandbox, the container's, and it is the root of every
+// namespace; what differs is who owns it.
+class CgroupNamespace : public RefCounted<CgroupNamespace> {
+ public:
+  explicit CgroupNamespace(RefPtr<auth::UserNamespace> owner, bool initial = false)
+      : owner_(std::move(owner)), inode_number_(initial ? 0xEFFFFFFB : NextNamespaceInode()) {}
+  const auth::UserNamespace& user_ns() const { return *owner_; }
+  uint64_t inode_number() const { return inode_number_; }
+
+ private:
+  const RefPtr<auth::UserNamespace> owner_;
+  const uint64_t inode_number_;
+};
+
+struct TimeOffsets {
+  int64_t monotonic = 0, boottime = 0;  // ns.
+};
+
+// A time namespace (time_namespaces(7)): what is added to the clocks that count from the boot.
+// Thread-safe. Offsets change until the first process is in it.
+class TimeNamespace : public RefCounted<TimeNamespace> {
+ public:
+  using Offsets = TimeOffsets;
+  explicit TimeNamespace(RefPtr<auth::UserNamespace> owner, Offsets offsets = {}, bool initial = false)
+      : owner_(std::move(owner)), inode_number_(initial ? 0xEFFFFFFA : NextNamespaceInode()),
+        frozen_(initial), offsets_(offsets) {}
+  const auth::UserNamespace& user_ns() const { return *owner_; }
+  uint64_t inode_number() const { return inode_number_; }
+  Offsets offsets() const {
+    MutexLock lock(mu_);
+    return offsets_;
+  }
+  bool has_offsets() const {
+    Offsets o = offsets();
+    return o.monotonic != 0 || o.boottime != 0;
+  }
+  // Errors: EACCES once a process is in it.
+  Result<void> SetOffsets(const Offsets& offsets) {
+    MutexLock lock(mu_);
+    if (frozen_) return Errno::kEACCES;
+    offsets_ = offsets;
+    return {};
+  }
+  void Freeze() {
+    MutexLock lock(mu_);
+    frozen_ = true;
+  }
+
+ private:
+  const RefPtr<auth::UserNamespace> owner_;
+  const uint64_t inode_number_;
+  mutable Mutex mu_;
+  bool frozen_ ABSL_GUARDED_BY(mu_);
+  Offsets offsets_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace caisson::kernel

@@ -196,6 +196,13 @@ Result<int32_t> ProcessTimers::Create(int32_t clock_id, const Event& event) {
   return id;
 }
 
+Result<int32_t> ProcessTimers::ClockOf(int32_t id) {
+  MutexLock lock(mu_);
+  auto it = posix_.find(id);
+  if (it == posix_.end()) return Errno::kEINVAL;
+  return it->second->clock;
+}
+
 Result<IntervalSpec> ProcessTimers::SetTime(int32_t id, const IntervalSpec& spec, bool absolute) {
   int32_t clock;
   {

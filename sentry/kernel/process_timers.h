@@ -40,6 +40,7 @@ class ProcessTimers {
   // Errors: EAGAIN past the limit of pending signals, EINVAL.
   Result<int32_t> Create(int32_t clock_id, const Event& event);
   // `absolute`: spec.value_ns is on the timer's clock. Errors: EINVAL for no such timer.
+  Result<int32_t> ClockOf(int32_t id);
   Result<IntervalSpec> SetTime(int32_t id, const IntervalSpec& spec, bool absolute);
   Result<IntervalSpec> GetTime(int32_t id);
   Result<int32_t> Overrun(int32_t id);

@@ -1,5 +1,7 @@
 // The life of a task's host thread: guest code, its events, its signals.
+#include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "sentry/kernel/container.h"
@@ -12,27 +14,14 @@ namespace {
 constexpr int kSysRestartSyscall = 219;
 constexpr uint64_t kVsyscallStart = 0xffffffffff600000;
 constexpr uint64_t kVsyscallEnd = kVsyscallStart + kPageSize;
-constexpr size_t kHostStackSize = 256 << 10;
 constexpr uint64_t kSyscallInstructionLength = 2;
 
 }  // namespace
 
 Result<void> Task::Prepare() {
-  pthread_attr_t attr;
-  pthread_attr_init(&attr);
-  pthread_attr_setstacksize(&attr, kHostStackSize);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   IncRef();  // The thread's; ThreadMain drops it.
   kernel_.task_count_.fetch_add(1, std::memory_order_relaxed);
-  // Signals of the sentry process are the main thread's: none but the profiler's reaches a task's.
-  sigset_t all, old;
-  sigfillset(&all);
-  sigdelset(&all, SIGPROF);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  int error = pthread_create(&thread_, &attr, &Task::ThreadMain, this);
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  pthread_attr_destroy(&attr);
-  if (error != 0) {
+  if (!kernel_.host_threads_.Run(&Task::ThreadMain, this).ok()) {
     kernel_.task_count_.fetch_sub(1, std::memory_order_relaxed);
     DecRef();
     return Errno::kEAGAIN;
@@ -60,20 +49,22 @@ void Task::Abandon() {
   gate_.notify_one();
 }
 
-void* Task::ThreadMain(void* self) {
+void Task::ThreadMain(void* self) {
   RefPtr<Task> task = RefPtr<Task>::Adopt(static_cast<Task*>(self));
   Kernel& kernel = task->kernel_;
   task->gate_.wait(Gate::kWait, std::memory_order_acquire);
   if (task->gate_.load(std::memory_order_acquire) == Gate::kRun) {
     {
       MutexLock lock(task->cpu_mu_);
-      task->has_clock_ = pthread_getcpuclockid(pthread_self(), &task->cpu_clock_) == 0;
+      timespec ts{};  // What the thread has used for others before.
+      task->has_clock_ = pthread_getcpuclockid(pthread_self(), &task->cpu_clock_) == 0 &&
+                         clock_gettime(task->cpu_clock_, &ts) == 0;
+      task->cpu_clock_start_ = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
     }
     task->Run();
   }
   task.reset();
   kernel.task_count_.fetch_sub(1, std::memory_order_release);  // ~Kernel waits for this.
-  return nullptr;
 }
 
 void Task::Run() {
@@ -89,6 +80,7 @@ void Task::Run() {
       continue;
     }
     platform::Event event = context_->Switch(mm_->address_space(), regs_);
+    switches_.fetch_add(1, std::memory_order_seq_cst);
     phase_.store(Phase::kKernel, std::memory_order_seq_cst);
     switch (event.kind) {
       case platform::Event::Kind::kSyscall:

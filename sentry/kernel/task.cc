@@ -12,7 +12,8 @@ namespace caisson::kernel {
 NamespaceSet::NamespaceSet() = default;
 NamespaceSet::NamespaceSet(const NamespaceSet& o)
     : RefCounted<NamespaceSet>(), mount(o.mount), uts(o.uts), ipc(o.ipc), net(o.net),
-      pid_for_children(o.pid_for_children) {}
+      pid_for_children(o.pid_for_children), cgroup(o.cgroup), time(o.time),
+      time_for_children(o.time_for_children), mount_owner(o.mount_owner), net_owner(o.net_owner) {}
 NamespaceSet::~NamespaceSet() = default;
 
 static uint64_t NextUniqueId() {
@@ -138,7 +139,7 @@ CpuTimes Task::GetCpuTimes() const {
   timespec ts{};
   // The thread cannot end meanwhile: it takes the lock in FreezeCpuTimes() before.
   if (has_clock_ && clock_gettime(cpu_clock_, &ts) == 0)
-    times.system_ns = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
+    times.system_ns = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec - cpu_clock_start_;
   return times;
 }
 
@@ -149,6 +150,8 @@ CpuTimes Task::FreezeCpuTimes() {
   final_times_ = times;
   return times;
 }
+
+void Task::DropSemUndo() { sem_undo_.reset(); }
 
 ipc::SemUndoList& Task::sem_undo() {
   if (!sem_undo_) sem_undo_ = MakeRef<ipc::SemUndoList>();

@@ -2,7 +2,7 @@
 #ifndef CAISSON_SENTRY_KERNEL_TASK_H_
 #define CAISSON_SENTRY_KERNEL_TASK_H_
 
-#include <pthread.h>
+#include <time.h>
 
 #include <atomic>
 #include <functional>
@@ -69,6 +69,10 @@ struct NamespaceSet : public RefCounted<NamespaceSet> {
   RefPtr<ipc::IpcNamespace> ipc;
   RefPtr<netstack::NetNamespace> net;
   RefPtr<PidNamespace> pid_for_children;
+  RefPtr<CgroupNamespace> cgroup;
+  RefPtr<TimeNamespace> time, time_for_children;
+  // Who owns the two that do not know it.
+  RefPtr<auth::UserNamespace> mount_owner, net_owner;
 };
 
 // What clone(2) and clone3(2) ask for.
@@ -149,6 +153,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void MarkRegistersReplaced() { registers_replaced_ = true; }
   // What the end of this process undoes of its semop(2) calls; made when first asked for.
   ipc::SemUndoList& sem_undo();
+  void DropSemUndo();  // Undoes them now: it leaves the IPC namespace.
   // For restart_syscall(2): what an interrupted call left (sleep, poll, futex).
   std::function<SyscallResult(Task&)>& restart_block() { return restart_block_; }
 
@@ -284,7 +289,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
  private:
   friend class Kernel;
   friend class ThreadGroup;
-  static void* ThreadMain(void* self);
+  static void ThreadMain(void* self);
 
   // Run loop (run_loop.cc).
   void HandleSyscall();
@@ -359,6 +364,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   enum class Phase : uint8_t { kKernel, kGuest, kBlocked, kStopped, kDead };
   std::atomic<Phase> phase_{Phase::kKernel};  // Sequentially consistent against interrupt_.
   std::atomic<int> current_syscall_{-1};
+  std::atomic<uint64_t> switches_{0};  // Ends of Switch(). Sequentially consistent with phase_.
 
   mutable Mutex seccomp_mu_;
   RefPtr<SeccompFilter> seccomp_ ABSL_GUARDED_BY(seccomp_mu_);
@@ -370,7 +376,6 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   bool exited_ = false;  // Changed under the tasks and the signal lock: no longer live.
   RefPtr<ipc::SemUndoList> sem_undo_;  // Shared with CLONE_SYSVSEM.
   RefPtr<VforkGate> vfork_gate_;
-  pthread_t thread_{};  // For Prepare() only: a detached thread's name is void once it has ended.
   enum class Gate : uint32_t { kWait, kRun, kAbandon };
   std::atomic<Gate> gate_{Gate::kWait};
   // The host thread's CPU clock while it lives; the final times after.
@@ -378,6 +383,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   bool has_clock_ ABSL_GUARDED_BY(cpu_mu_) = false;
   bool frozen_ ABSL_GUARDED_BY(cpu_mu_) = false;
   clockid_t cpu_clock_ ABSL_GUARDED_BY(cpu_mu_) = 0;
+  uint64_t cpu_clock_start_ ABSL_GUARDED_BY(cpu_mu_) = 0;  // ns on it when this task began.
   CpuTimes final_times_ ABSL_GUARDED_BY(cpu_mu_);
 };
 

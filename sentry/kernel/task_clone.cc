@@ -39,21 +39,34 @@ Result<RefPtr<NamespaceSet>> CopyNamespaces(Task& task, const RefPtr<NamespaceSe
     set->mount = old->mount->Clone({&root, &cwd});
     fs.set_root(root);
     fs.set_cwd(cwd);
+    set->mount_owner = creds.user_ns;
   }
   if ((flags & kCloneNewuts) != 0) set->uts = old->uts->Clone(creds.user_ns);
-  if ((flags & kCloneNewipc) != 0) set->ipc = MakeRef<ipc::IpcNamespace>(creds.user_ns, &task.kernel().shared_memory(), NextNamespaceInode());
-  if ((flags & kCloneNewnet) != 0) set->net = MakeRef<netstack::NetNamespace>(old->net->flight(), old->net->fs(), NextNamespaceInode());
+  if ((flags & kCloneNewipc) != 0)
+    set->ipc = MakeRef<ipc::IpcNamespace>(creds.user_ns, &task.kernel().shared_memory(), NextNamespaceInode());
+  if ((flags & kCloneNewnet) != 0) {
+    set->net = MakeRef<netstack::NetNamespace>(old->net->flight(), old->net->fs(), NextNamespaceInode());
+    set->net_owner = creds.user_ns;
+  }
   if ((flags & kCloneNewpid) != 0) {
     constexpr int kMaxLevel = 32;  // MAX_PID_NS_LEVEL.
     if (old->pid_for_children->level() >= kMaxLevel) return Errno::kENOSPC;
     set->pid_for_children = MakeRef<PidNamespace>(old->pid_for_children, creds.user_ns);
   }
-  if ((flags & (kCloneNewcgroup | kCloneNewtime)) != 0) {
-    // Linux differs: cgroup and time namespaces are as with CONFIG_CGROUPS/TIME_NS off.
-    task.kernel().NoteUnsupported("clone: CLONE_NEWCGROUP or CLONE_NEWTIME");
-    return Errno::kEINVAL;
-  }
+  if ((flags & kCloneNewcgroup) != 0) set->cgroup = MakeRef<CgroupNamespace>(creds.user_ns);
+  if ((flags & kCloneNewtime) != 0)
+    set->time_for_children = MakeRef<TimeNamespace>(creds.user_ns, old->time_for_children->offsets());
   return set;
+}
+
+// A process is in its parent's time namespace for children, a thread and who shares memory in the
+// parent's own (timens_on_fork()).
+RefPtr<NamespaceSet> EnterTime(RefPtr<NamespaceSet> set, uint64_t flags) {
+  if ((flags & kCloneVm) != 0 || set->time == set->time_for_children) return set;
+  auto entered = MakeRef<NamespaceSet>(*set);
+  entered->time = entered->time_for_children;
+  entered->time->Freeze();
+  return entered;
 }
 
 // CLONE_NEWUSER: a namespace owned by the caller, who has all capabilities in it
@@ -127,6 +140,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
   RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_ : fs_->Clone();
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
+  namespaces = EnterTime(std::move(namespaces), flags);
   RefPtr<FdTable> fds = (flags & kCloneFiles) != 0 ? fd_table_ : fd_table_->Clone();
   RefPtr<mm::MemoryManager> mm = (flags & kCloneVm) != 0 ? mm_ : TRY(mm_->Fork());
   RefPtr<PidNamespace> pid_ns =
@@ -156,6 +170,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
     group->oom_score_adj = group_->oom_score_adj.load(std::memory_order_relaxed);
     group->oom_score_adj_min = group_->oom_score_adj_min.load(std::memory_order_relaxed);
     group->coredump_filter = group_->coredump_filter.load(std::memory_order_relaxed);
+    group->membarrier_registrations = group_->membarrier_registrations.load(std::memory_order_relaxed);
     group->login_uid = group_->login_uid.load(std::memory_order_relaxed);
   }
 

@@ -55,7 +55,15 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
                       no_new_privs.load(std::memory_order_relaxed);
   bool id_changed = false;
   std::optional<FileCaps> file_caps;
-  if (!nosuid) {
+  // Somebody outside the process who shares root and cwd could change them under a privileged
+  // program (check_unsafe_exec(), LSM_UNSAFE_SHARE): then it gains nothing.
+  uint32_t own_users = 0;
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    for (const RefPtr<Task>& t : group_->tasks) own_users += t->fs_ref() == fs_ ? 1 : 0;
+  }
+  const bool shares_fs = fs_->ref_count() > own_users && !c.HasCapability(auth::Capability::kSetuid);
+  if (!nosuid && !shares_fs) {
     // Ids that the caller's namespace has no names for are not taken on (bprm_fill_uid()).
     const bool mapped = c.user_ns->MapsUid(attr.uid) && c.user_ns->MapsGid(attr.gid);
     if (mapped && (attr.mode & vfs::kModeSetuid) != 0) {
@@ -164,6 +172,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.stack_limit = group_->limits().soft(kRlimitStack);
   load.personality = personality.load(std::memory_order_relaxed);
   load.shared_memory = &kernel_.shared_memory();
+  load.hide_vdso = namespaces_->time->has_offsets();
   load.hwcap = kernel_.config().hwcap;
   load.hwcap2 = kernel_.config().hwcap2;
   load.open = [this](const std::string& path) { return vfs::OpenForExec(*this, cwd(), path, {}); };
@@ -183,6 +192,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   group_->timers().DeletePosixTimers();
   ReleaseMemory();
   image.mm->set_dumpable(secure ? 0 : 1);
+  group_->membarrier_registrations.store(0, std::memory_order_relaxed);
   set_creds(RefPtr<const auth::Credentials>(creds));
   RefPtr<mm::MemoryManager> old_mm = image.mm;
   {

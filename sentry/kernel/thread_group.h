@@ -63,6 +63,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   std::atomic<int> oom_score_adj{0};            // Relaxed.
   std::atomic<int> oom_score_adj_min{0};        // What an unprivileged task may go down to. Relaxed.
   std::atomic<uint32_t> coredump_filter{0x33};  // Relaxed.
+  std::atomic<uint32_t> membarrier_registrations{0};  // membarrier(2) commands. Relaxed.
   std::atomic<uint32_t> login_uid{~0u};         // Kernel id, unset. Relaxed.
 
   // --- Tasks lock. ---

@@ -192,7 +192,7 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
 
   // The stack, with what execve(2) gives it at first.
   std::vector<std::pair<uint64_t, uint64_t>> auxv;
-  if (!platform.vdso_range().empty())
+  if (!platform.vdso_range().empty() && !args.hide_vdso)
     auxv.push_back({abi::kAtSysinfoEhdr, platform.vdso_range().start.value});
   auxv.push_back({abi::kAtMinsigstksz, platform.min_signal_stack()});
   auxv.push_back({abi::kAtHwcap, args.hwcap});

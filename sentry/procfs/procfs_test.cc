@@ -15,6 +15,7 @@
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/procfs/register.h"
+#include "sentry/procfs/sysctl.h"
 #include "vfs/testing/test_context.h"
 
 namespace caisson::procfs {
@@ -107,6 +108,10 @@ class ProcfsTest : public ::testing::Test {
                                                  uint64_t{0xEFFFFFFF});
     namespaces->net = MakeRef<netstack::NetNamespace>(MakeRef<netstack::UnixFlight>(),
                                                       MakeRef<netstack::SocketFileSystem>(), 77);
+    namespaces->pid_for_children = kernel_->root_pid_ns();
+    namespaces->cgroup = MakeRef<kernel::CgroupNamespace>(kernel_->root_user_ns(), true);
+    namespaces->time = namespaces->time_for_children =
+        MakeRef<kernel::TimeNamespace>(kernel_->root_user_ns(), kernel::TimeOffsets{}, true);
     kernel::Kernel::ProcessArgs args;
     args.container = container_;
     args.creds = RefPtr<const auth::Credentials>(creds);
@@ -437,6 +442,42 @@ TEST_F(ProcfsTest, UnknownMountOptionsAreRefused) {
   EXPECT_ERRNO(type->make(*first_, "proc", "hidepid=2"), kEINVAL);
   EXPECT_ERRNO(type->make(*first_, "proc", "nonsense"), kEINVAL);
   EXPECT_TRUE(type->make(*first_, "proc", "hidepid=0").ok());
+}
+
+TEST_F(ProcfsTest, SysctlsOfNamespacesAreSetByNameAndShown) {
+  kernel::NamespaceSet& set = *first_->namespaces_ref();
+  ASSERT_OK(SetNamespacedSysctl(set, "kernel.shmmax", "65536"));
+  ASSERT_OK(SetNamespacedSysctl(set, "kernel.sem", "250 32000 100 128"));
+  ASSERT_OK(SetNamespacedSysctl(set, "net/core/somaxconn", "128"));
+  ASSERT_OK(SetNamespacedSysctl(set, "net.ipv4.ping_group_range", "0 2147483647"));
+  ASSERT_OK(SetNamespacedSysctl(set, "fs.mqueue.msg_max", "20"));
+  EXPECT_EQ(Read("/proc/sys/kernel/shmmax"), "65536\n");
+  EXPECT_EQ(Read("/proc/sys/kernel/sem"), "250\t32000\t100\t128\n");
+  EXPECT_EQ(Read("/proc/sys/net/core/somaxconn"), "128\n");
+  EXPECT_EQ(Read("/proc/sys/net/ipv4/ping_group_range"), "0\t2147483647\n");
+  EXPECT_EQ(Read("/proc/sys/fs/mqueue/msg_max"), "20\n");
+  EXPECT_ERRNO(set.ipc->shm.Get(*first_, 0, 65537, 0600), kEINVAL);
+  EXPECT_ERRNO(SetNamespacedSysctl(set, "kernel.panic", "1"), kENOENT);
+  EXPECT_ERRNO(SetNamespacedSysctl(set, "vm.swappiness", "1"), kENOENT);
+  EXPECT_ERRNO(SetNamespacedSysctl(set, "net.core.somaxconn", "many"), kEINVAL);
+  EXPECT_ERRNO(SetNamespacedSysctl(set, "net.core.somaxconn", "1 2"), kEINVAL);
+  EXPECT_ERRNO(SetNamespacedSysctl(set, "net.ipv4.ip_unprivileged_port_start", "65536"), kEINVAL);
+}
+
+TEST_F(ProcfsTest, ACgroupShowsTheContainersLimits) {
+  container_->set_memory_limit(64 << 20);
+  container_->set_pids_limit(33);
+  container_->set_cpu_limit(1.5);
+  ASSERT_OK(admin_.Mkdir("/cgroup"));
+  Mount("cgroup2", "/cgroup");
+  EXPECT_EQ(Read("/cgroup/memory.max"), "67108864\n");
+  EXPECT_EQ(Read("/cgroup/pids.max"), "33\n");
+  EXPECT_EQ(Read("/cgroup/cpu.max"), "150000 100000\n");
+  EXPECT_EQ(Read("/cgroup/cgroup.controllers"), "cpuset cpu memory pids\n");
+  EXPECT_NE(Read("/cgroup/cgroup.procs"), "");
+  EXPECT_ERRNO(Write(*first_, "/cgroup/memory.max", "1"), kEACCES);
+  container_->set_memory_limit(0);
+  EXPECT_EQ(Read("/cgroup/memory.max"), "max\n");
 }
 
 }  // namespace

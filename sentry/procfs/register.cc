@@ -6,7 +6,7 @@
 namespace caisson::procfs {
 namespace {
 
-constexpr uint64_t kProcMagic = 0x9fa0, kSysfsMagic = 0x62656572;
+constexpr uint64_t kProcMagic = 0x9fa0, kSysfsMagic = 0x62656572, kCgroupMagic = 0x63677270;
 
 Result<void> CheckProcOptions(absl::string_view options) {
   for (absl::string_view option : absl::StrSplit(options, ',', absl::SkipEmpty())) {
@@ -41,7 +41,15 @@ void RegisterProcAndSys(Kernel& kernel) {
         "sysfs", kSysfsMagic, kSysfsRoot,
         MakeRef<KernelObject>(kernel, kernel.root_pid_ns())));
   };
+  auto make_cgroup = [&kernel](CallContext&, absl::string_view,
+                               absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
+    for (absl::string_view option : absl::StrSplit(options, ',', absl::SkipEmpty()))
+      if (option != "nsdelegate" && option != "memory_recursiveprot" && option != "favordynmods") return Errno::kEINVAL;
+    return RefPtr<vfs::FileSystem>(MakeRef<vfs::proc::GeneratedFileSystem>(
+        "cgroup2", kCgroupMagic, kCgroupRoot, MakeRef<KernelObject>(kernel, kernel.root_pid_ns())));
+  };
   kernel::FileSystemTypes& types = kernel.file_system_types();
+  types.Register("cgroup2", {.make = make_cgroup, .in_user_namespace = true});
   types.Register("proc", {.make = make_proc, .in_user_namespace = true});
   types.Register("sysfs", {.make = make_sysfs, .in_user_namespace = true});
 }

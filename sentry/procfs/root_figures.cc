@@ -10,8 +10,12 @@ namespace {
 
 constexpr uint64_t kTick = 10'000'000;  // USER_HZ is 100.
 
-uint64_t UptimeNs(Kernel& kernel) {
-  return static_cast<uint64_t>(std::max<int64_t>(0, time::BoottimeNow() - kernel.boot_time()));
+// As the reader's time namespace shows it.
+uint64_t UptimeNs(CallContext& ctx, Kernel& kernel) {
+  int64_t offset = 0;
+  if (Task* task = CallerOf(ctx); task != nullptr && task->namespaces_ref())
+    offset = task->namespaces_ref()->time->offsets().boottime;
+  return static_cast<uint64_t>(std::max<int64_t>(0, time::BoottimeNow() - kernel.boot_time() + offset));
 }
 
 Kernel::MemoryInfo MemoryOf(CallContext& ctx, Kernel& kernel) {
@@ -50,8 +54,8 @@ Result<std::string> ReadLoadavg(CallContext&, KernelObject& o) {
   return out;
 }
 
-Result<std::string> ReadUptime(CallContext&, KernelObject& o) {
-  const uint64_t up = UptimeNs(o.kernel());
+Result<std::string> ReadUptime(CallContext& ctx, KernelObject& o) {
+  const uint64_t up = UptimeNs(ctx, o.kernel());
   const kernel::CpuTimes cpu = o.kernel().TotalCpu();
   const uint64_t all = up * CpuCount(o.kernel());
   const uint64_t idle = all - std::min(all, cpu.user_ns + cpu.system_ns);
@@ -66,11 +70,11 @@ Result<std::string> ReadUptime(CallContext&, KernelObject& o) {
 }
 
 // Time is not accounted to CPUs: each has its share.
-Result<std::string> ReadKernelStat(CallContext&, KernelObject& o) {
+Result<std::string> ReadKernelStat(CallContext& ctx, KernelObject& o) {
   Kernel& kernel = o.kernel();
   const uint32_t cpus = CpuCount(kernel);
   const kernel::CpuTimes cpu = kernel.TotalCpu();
-  const uint64_t all = UptimeNs(kernel) * cpus;
+  const uint64_t all = UptimeNs(ctx, kernel) * cpus;
   const uint64_t idle = all - std::min(all, cpu.user_ns + cpu.system_ns);
   std::string out;
   auto line = [&](absl::string_view name, uint64_t share) {

@@ -42,6 +42,7 @@ Result<std::string> ReadCpuinfo(CallContext& ctx, KernelObject& o);
 extern const Entry kProcRoot;
 extern const Directory kSysctlDirectory;
 extern const Entry kSysfsRoot;
+extern const Entry kCgroupRoot;  // cgroup_files.cc
 
 }  // namespace caisson::procfs
 

@@ -51,8 +51,6 @@ constexpr char kWatches[] = "65536\n";
 constexpr char kEpollWatches[] = "1048576\n";
 constexpr char kMountMax[] = "100000\n";
 constexpr char kTen[] = "10\n";
-constexpr char kMqueues[] = "256\n";
-constexpr char kMessageSize[] = "8192\n";
 
 constexpr Entry kEpollEntries[] = {Value<kEpollWatches>("max_user_watches")};
 constexpr Directory kEpollDirectory{.entries = kEpollEntries, .cached = true};
@@ -60,10 +58,13 @@ constexpr Entry kInotifyEntries[] = {Value<kEvents>("max_queued_events"),
                                      Value<kInstances>("max_user_instances"),
                                      Value<kWatches>("max_user_watches")};
 constexpr Directory kInotifyDirectory{.entries = kInotifyEntries, .cached = true};
-constexpr Entry kMqueueEntries[] = {Value<kTen>("msg_default"), Value<kTen>("msg_max"),
-                                    Value<kMessageSize>("msgsize_default"),
-                                    Value<kMessageSize>("msgsize_max"),
-                                    Value<kMqueues>("queues_max")};
+constexpr Entry kMqueueEntries[] = {
+    NamespacedValue<Namespaced::kMqMsgDefault>("msg_default"),
+    NamespacedValue<Namespaced::kMqMsgMax>("msg_max"),
+    NamespacedValue<Namespaced::kMqMsgsizeDefault>("msgsize_default"),
+    NamespacedValue<Namespaced::kMqMsgsizeMax>("msgsize_max"),
+    NamespacedValue<Namespaced::kQueuesMax>("queues_max"),
+};
 constexpr Directory kMqueueDirectory{.entries = kMqueueEntries, .cached = true};
 
 constexpr Entry kFsEntries[] = {
@@ -92,10 +93,8 @@ constexpr Entry kFsEntries[] = {
 constexpr Directory kFsDirectory{.entries = kFsEntries, .cached = true};
 
 // --- net ---
-constexpr char kSomaxconn[] = "4096\n";
 constexpr char kBuffer[] = "212992\n";
 constexpr char kBacklog[] = "1000\n";
-constexpr char kPorts[] = "32768\t60999\n";
 constexpr char kTcpMem[] = "188490\t251321\t376980\n";
 constexpr char kTcpRmem[] = "4096\t131072\t6291456\n";
 constexpr char kTcpWmem[] = "4096\t16384\t4194304\n";
@@ -109,25 +108,22 @@ constexpr char kRetries2[] = "15\n";
 constexpr char kSynBacklog[] = "1024\n";
 constexpr char kCubic[] = "cubic\n";
 constexpr char kCongestions[] = "reno cubic\n";
-constexpr char kPingGroups[] = "1\t0\n";
-constexpr char kUnprivilegedPorts[] = "1024\n";
 constexpr char kTtl[] = "64\n";
-constexpr char kUnixQueue[] = "512\n";
 
 constexpr Entry kCoreEntries[] = {
     Value<kBacklog>("netdev_max_backlog"), Value<kBuffer>("optmem_max"),
     Value<kBuffer>("rmem_default"),        Value<kBuffer>("rmem_max"),
-    Value<kSomaxconn>("somaxconn"),        Value<kBuffer>("wmem_default"),
+    NamespacedValue<Namespaced::kSomaxconn>("somaxconn"),        Value<kBuffer>("wmem_default"),
     Value<kBuffer>("wmem_max"),
 };
 constexpr Directory kCoreDirectory{.entries = kCoreEntries, .cached = true};
 constexpr Entry kIpv4Entries[] = {
     Value<kTtl>("ip_default_ttl"),
     Value<kZero>("ip_forward"),
-    Value<kPorts>("ip_local_port_range"),
+    NamespacedValue<Namespaced::kPorts>("ip_local_port_range"),
     Value<kZero>("ip_nonlocal_bind"),
-    Value<kUnprivilegedPorts>("ip_unprivileged_port_start"),
-    Value<kPingGroups>("ping_group_range"),
+    NamespacedValue<Namespaced::kPortStart>("ip_unprivileged_port_start"),
+    NamespacedValue<Namespaced::kPingGroups>("ping_group_range"),
     Value<kCongestions>("tcp_allowed_congestion_control"),
     Value<kCongestions>("tcp_available_congestion_control"),
     Value<kCubic>("tcp_congestion_control"),
@@ -151,7 +147,7 @@ constexpr Entry kIpv4Entries[] = {
     Value<kTcpWmem>("tcp_wmem"),
 };
 constexpr Directory kIpv4Directory{.entries = kIpv4Entries, .cached = true};
-constexpr Entry kUnixEntries[] = {Value<kUnixQueue>("max_dgram_qlen")};
+constexpr Entry kUnixEntries[] = {NamespacedValue<Namespaced::kMaxDgramQlen>("max_dgram_qlen")};
 constexpr Directory kUnixDirectory{.entries = kUnixEntries, .cached = true};
 constexpr Entry kNetEntries[] = {SysctlDir("core", kCoreDirectory),
                                  SysctlDir("ipv4", kIpv4Directory),

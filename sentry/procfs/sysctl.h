@@ -39,6 +39,29 @@ constexpr Entry SysctlDir(absl::string_view name, const Directory& directory) {
 // sysctl_kernel.cc
 extern const Directory kSysctlKernelDirectory;
 
+// --- Values of namespaces (sysctl_namespaced.cc): those of the caller's. ---
+// Which one; a row of /proc/sys and a name of config.json each.
+enum class Namespaced : uint8_t {
+  kShmmax, kShmall, kShmmni, kMsgmax, kMsgmnb, kMsgmni, kSem, kQueuesMax, kMqMsgMax, kMqMsgDefault,
+  kMqMsgsizeMax, kMqMsgsizeDefault, kSomaxconn, kMaxDgramQlen, kPortStart, kPingGroups, kPorts,
+};
+Result<std::string> ReadNamespaced(CallContext& ctx, Namespaced which);
+Result<void> WriteNamespaced(CallContext& ctx, Namespaced which, absl::string_view data, uint64_t offset);
+template <Namespaced kWhich>
+Result<std::string> ReadNamespacedRow(CallContext& ctx, KernelObject&) {
+  return ReadNamespaced(ctx, kWhich);
+}
+template <Namespaced kWhich>
+Result<void> WriteNamespacedRow(CallContext& ctx, KernelObject&, absl::string_view data, uint64_t offset) {
+  return WriteNamespaced(ctx, kWhich, data, offset);
+}
+template <Namespaced kWhich>
+constexpr Entry NamespacedValue(absl::string_view name) {
+  return Sysctl<ReadNamespacedRow<kWhich>, WriteNamespacedRow<kWhich>>(name);
+}
+// linux.sysctl of config.json. Errors: ENOENT for a name that is no namespace's here, EINVAL.
+Result<void> SetNamespacedSysctl(const kernel::NamespaceSet& set, absl::string_view name, absl::string_view value);
+
 }  // namespace caisson::procfs
 
 #endif  // CAISSON_SENTRY_PROCFS_SYSCTL_H_

@@ -94,12 +94,6 @@ constexpr char kGroups[] = "65536\n";
 constexpr char kOstype[] = "Linux\n";
 constexpr char kOverflow[] = "65534\n";
 constexpr char kPrintk[] = "7\t4\t1\t7\n";
-constexpr char kSem[] = "32000\t1024000000\t500\t32000\n";
-constexpr char kShmPages[] = "18446744073692774399\n";
-constexpr char kShmmni[] = "4096\n";
-constexpr char kMsgmax[] = "8192\n";
-constexpr char kMsgmnb[] = "16384\n";
-constexpr char kMsgmni[] = "32000\n";
 constexpr char kSeccompActions[] =
     "kill_process kill_thread trap errno user_notif trace log allow\n";
 constexpr char kSeccompLogged[] = "kill_process kill_thread trap errno user_notif trace log\n";
@@ -128,9 +122,9 @@ constexpr Entry kEntries[] = {
     Sysctl<ReadHostname, WriteHostname>("hostname"),
     SysctlDir("keys", kKeysDirectory),
     Value<kOne>("kptr_restrict"),
-    Value<kMsgmax>("msgmax"),
-    Value<kMsgmnb>("msgmnb"),
-    Value<kMsgmni>("msgmni"),
+    NamespacedValue<Namespaced::kMsgmax>("msgmax"),
+    NamespacedValue<Namespaced::kMsgmnb>("msgmnb"),
+    NamespacedValue<Namespaced::kMsgmni>("msgmni"),
     Value<kGroups>("ngroups_max"),
     Sysctl<ReadOsrelease>("osrelease"),
     Value<kOstype>("ostype"),
@@ -144,10 +138,10 @@ constexpr Entry kEntries[] = {
     SysctlDir("random", kRandomDirectory),
     Value<kTwo>("randomize_va_space"),
     SysctlDir("seccomp", kSeccompDirectory),
-    Value<kSem>("sem"),
-    Value<kShmPages>("shmall"),
-    Value<kShmPages>("shmmax"),
-    Value<kShmmni>("shmmni"),
+    NamespacedValue<Namespaced::kSem>("sem"),
+    NamespacedValue<Namespaced::kShmall>("shmall"),
+    NamespacedValue<Namespaced::kShmmax>("shmmax"),
+    NamespacedValue<Namespaced::kShmmni>("shmmni"),
     Value<kSysrq>("sysrq"),
     Value<kZero>("tainted"),
     Sysctl<ReadThreadsMax>("threads-max"),

@@ -59,6 +59,8 @@ Result<std::string> ReadWchan(CallContext& ctx, TaskObject& o);
 
 // task_ids.cc
 Result<std::string> ReadUidMap(CallContext& ctx, TaskObject& o);
+Result<std::string> ReadTimensOffsets(CallContext& ctx, TaskObject& o);
+Result<void> WriteTimensOffsets(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
 Result<std::string> ReadGidMap(CallContext& ctx, TaskObject& o);
 Result<void> WriteUidMap(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
 Result<void> WriteGidMap(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);

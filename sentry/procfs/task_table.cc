@@ -100,6 +100,7 @@ constexpr Entry kProcessEntries[] = {
     SpecialFile<OpenMountstats>("mountstats", 0400),
     WithPermission(Dir("task", kThreadsDirectory), Adapt<MayEnter>::Call),
     File<ReadTimers>("timers"),
+    File<ReadTimensOffsets, WriteTimensOffsets>("timens_offsets", 0644),
     File<ReadTimerslack, WriteTimerslack>("timerslack_ns", 0666),
 };
 #undef CAISSON_TASK_ENTRIES

@@ -275,6 +275,31 @@ def masked_and_readonly_paths():
 
 
 @case
+def sysctls():
+    config = lib.spec()
+    config["linux"]["sysctl"] = {
+        "kernel.shmmax": "1048576", "kernel.sem": "250 32000 100 128", "kernel.msgmax": "65536", "fs.mqueue.msg_max": "42",
+        "net.core.somaxconn": "77", "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    other = lib.Comparison(workspace, roots, ["/bin/sh", "-c"], config=config)
+    other.same("cd /proc/sys; cat kernel/shmmax kernel/sem kernel/msgmax fs/mqueue/msg_max net/core/somaxconn "
+               "net/ipv4/ip_unprivileged_port_start net/ipv4/ping_group_range; ipcs -l | grep -i 'max.*seg\\|semmsl'")
+
+
+@case
+def cgroup_shows_the_limits():
+    config = lib.spec(args=["/bin/sh", "-c", "cd /sys/fs/cgroup; cat memory.max pids.max cpu.max /proc/self/cgroup; "
+                                             "echo 1 >memory.max; grep -c . cgroup.procs"])
+    config["mounts"].append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                             "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]})
+    config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 50},
+                                    "cpu": {"quota": 50000, "period": 100000}}
+    result = workspace.run(roots[0], config)
+    lines = result.out.splitlines() if isinstance(result.out, str) else result.out.decode().splitlines()
+    lib.equal(lines[:4], ["67108864", "50", "50000 100000", "0::/"], str(result))
+    lib.true("Read-only file system" in str(result), str(result))
+
+
+@case
 def bind_mounts():
     folder = os.path.join(workspace.directory, "bound")
     os.makedirs(folder)

@@ -84,6 +84,12 @@ def config_with_wrong_types():
 
 
 @case
+def sysctl_of_no_namespace():
+    for name, value in (("kernel.panic", "1"), ("vm.swappiness", "1"), ("no.such.thing", "1"), ("kernel.shmmax", "much")):
+        fails(edited(linux__sysctl={name: value}), name)
+
+
+@case
 def config_is_deeply_nested():
     fails('{"a":' * 100000, "config.json")
 

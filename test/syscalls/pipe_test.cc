@@ -181,6 +181,23 @@ TEST(FifoTest, OpenForReadingWaitsForAWriter) {
   EXPECT_THAT(reader.Wait(), ExitsWith(0));
 }
 
+// The writer waits first; it may have written and closed before the reader looks.
+TEST(FifoTest, AWriterThatWentAtOnceIsNotMissed) {
+  TempDir dir;
+  ASSERT_THAT(mkfifo((dir / "fifo").c_str(), 0600), SyscallSucceeds());
+  for (int i = 0; i < 50; ++i) {
+    Child writer([&] { EXPECT_TRUE(WriteFile(dir / "fifo", "quick")); });
+    ASSERT_TRUE(WaitUntilSleeping(writer.pid()));
+    Child reader([&] {
+      alarm(10);
+      FdCloser fd(open((dir / "fifo").c_str(), O_RDONLY));
+      EXPECT_EQ(ReadAll(fd), "quick");
+    });
+    ASSERT_THAT(reader.Wait(), ExitsWith(0));
+    ASSERT_THAT(writer.Wait(), ExitsWith(0));
+  }
+}
+
 TEST(FifoTest, NonblockingWriterWithoutReaderIsEnxio) {
   TempDir dir;
   ASSERT_THAT(mkfifo((dir / "fifo").c_str(), 0600), SyscallSucceeds());

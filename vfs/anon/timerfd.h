@@ -30,6 +30,7 @@ class Timerfd final : public FileDescription {
   Timerfd(RefPtr<Inode> inode, time::TimerService& timers, Clock clock, uint32_t flags);
   ~Timerfd() override;
 
+  Clock clock() const { return clock_; }
   // timerfd_settime(2): `flags` are kTfd* (the caller has refused others), values >= 0.
   Setting Set(int flags, const Setting& setting);
   Setting Get();

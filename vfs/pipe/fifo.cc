@@ -38,24 +38,22 @@ Result<RefPtr<FileDescription>> OpenFifo(CallContext& ctx, const OpenArgs& args,
   uint32_t mode = args.flags & kOpenAccessMode;
   bool nonblock = (args.flags & kOpenNonblock) != 0;
   if (mode == kOpenWriteOnly && nonblock && pipe->readers() == 0) return Errno::kENXIO;
-  uint64_t reader_opens = pipe->reader_opens(), writer_opens = pipe->writer_opens();
   auto file = MakeRef<PipeFile>(pipe, args.path, RefPtr<Inode>(&inode), args.flags);
-  auto came = [](bool yes) -> Result<void> {
-    if (yes) return {};
-    return Errno::kEAGAIN;
-  };
-  if (mode == kOpenReadOnly && nonblock) {
-    if (pipe->writers() == 0) file->ExpectFirstWriter(pipe->writer_opens());
-  } else if (mode == kOpenReadOnly) {
-    // A writer that came and went meanwhile counts: its data may be there.
-    TRY(WaitUntil(ctx, pipe->queue(), kReadable, time::kNever, [&] {
-      return came(pipe->writers() != 0 || pipe->writer_opens() != writer_opens);
-    }));
-  } else if (mode == kOpenWriteOnly && !nonblock) {
-    TRY(WaitUntil(ctx, pipe->queue(), kWritable, time::kNever, [&] {
-      return came(pipe->readers() != 0 || pipe->reader_opens() != reader_opens);
-    }));
+  // Who was there when this end was added counts even if it goes at once: a writer that waited for
+  // this reader may have written and closed by now. So does one that comes and goes meanwhile.
+  const Pipe::Partner partner = file->partner();
+  if (mode == kOpenReadWrite || partner.there) return RefPtr<FileDescription>(std::move(file));
+  if (nonblock) {
+    if (mode == kOpenReadOnly) file->ExpectFirstWriter(partner.opens);
+    return RefPtr<FileDescription>(std::move(file));
   }
+  TRY(WaitUntil(ctx, pipe->queue(), mode == kOpenReadOnly ? kReadable : kWritable, time::kNever,
+                [&]() -> Result<void> {
+                  const uint64_t opens =
+                      mode == kOpenReadOnly ? pipe->writer_opens() : pipe->reader_opens();
+                  if (opens == partner.opens) return Errno::kEAGAIN;
+                  return {};
+                }));
   return RefPtr<FileDescription>(std::move(file));
 }
 

@@ -290,22 +290,28 @@ void Pipe::Commit(size_t reserved, PipeChunks chunks) {
   if (room_made) queue_.Notify(kWritable);
 }
 
-void Pipe::AddReader() {
+Pipe::Partner Pipe::AddReader() {
+  Partner writers;
   {
     MutexLock lock(mu_);
     ++readers_;
     ++reader_opens_;
+    writers = {writers_ != 0, writer_opens_};
   }
   queue_.Notify(kWritable);
+  return writers;
 }
 
-void Pipe::AddWriter() {
+Pipe::Partner Pipe::AddWriter() {
+  Partner readers;
   {
     MutexLock lock(mu_);
     ++writers_;
     ++writer_opens_;
+    readers = {readers_ != 0, reader_opens_};
   }
   queue_.Notify(kReadable);
+  return readers;
 }
 
 void Pipe::RemoveReader() {

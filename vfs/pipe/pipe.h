@@ -66,8 +66,13 @@ class Pipe : public RefCounted<Pipe> {
   // tee(2): copies of up to `max` bytes from the front, which stay.
   Result<size_t> CopyChunks(size_t max, PipeChunks* out);
 
-  void AddReader();
-  void AddWriter();
+  // The other end at the moment at which an end was added.
+  struct Partner {
+    bool there;      // Somebody had it open.
+    uint64_t opens;  // How often it had been opened.
+  };
+  Partner AddReader();
+  Partner AddWriter();
   void RemoveReader();
   void RemoveWriter();
   int readers() const ABSL_LOCKS_EXCLUDED(mu_);

@@ -92,8 +92,8 @@ class PipeFileSystem final : public FileSystem {
 PipeFile::PipeFile(RefPtr<Pipe> pipe, VfsPath path, RefPtr<Inode> inode, uint32_t flags)
     : FileDescription(FileKind::kPipe, std::move(path), std::move(inode), flags),
       pipe_(std::move(pipe)) {
-  if (readable()) pipe_->AddReader();
-  if (writable()) pipe_->AddWriter();
+  if (readable()) partner_ = pipe_->AddReader();
+  if (writable()) partner_ = pipe_->AddWriter();
 }
 
 PipeFile::~PipeFile() {

@@ -29,6 +29,8 @@ class PipeFile final : public FileDescription {
   WaitQueue* EventQueue() override { return &pipe_->queue(); }
   std::string Describe() const override { return description_; }
   // The lack of a writer is no hang-up until one has come (FIFOs opened with O_NONBLOCK).
+  // The other end when this one was opened.
+  const Pipe::Partner& partner() const { return partner_; }
   void ExpectFirstWriter(uint64_t writer_opens) {
     no_writer_yet_.store(writer_opens, std::memory_order_relaxed);
   }
@@ -36,6 +38,7 @@ class PipeFile final : public FileDescription {
 
  private:
   const RefPtr<Pipe> pipe_;
+  Pipe::Partner partner_{};  // Of one that is open for one direction only.
   std::atomic<uint64_t> no_writer_yet_{~uint64_t{0}};
   std::string description_;  // Set before the file is shared.
 };

@@ -1,0 +1,256 @@
+// Call sites of files, which platform trap patches once they are used often: every call arrives once,
+// with all registers, whatever comes in between. On other platforms the same must hold.
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "platform/testing/testing.h"
+
+namespace caisson::platform {
+namespace {
+
+using Code = Xbyak::CodeGenerator;
+using Kind = Event::Kind;
+
+constexpr uint32_t kNumber = 444;  // Any that handlers need no more than arguments for.
+constexpr int kOften = 200;        // Calls after which a site is patched.
+
+// A file on disk, since memfds are not patched.
+UniqueFd MakeFile(const std::string& content) {
+  char name[] = "/var/tmp/patched_call_test.XXXXXX";
+  UniqueFd fd(mkostemp(name, O_CLOEXEC));
+  CHECK(fd.valid());
+  unlink(name);
+  CHECK(write(fd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()));
+  return fd;
+}
+
+class PatchedCallTest : public ::testing::Test {
+ protected:
+  // Guest code from a file at kCode: rdi counts calls.
+  void Start(const std::function<void(Code&)>& body) {
+    space_ = NewSpace();
+    context_ = TestPlatform().NewContext();
+    regs_ = Load(*space_, [](Code& c) { c.nop(); });
+    code_ = Assemble(body);
+    code_.resize(0x2000, '\x90');
+    file_ = MakeFile(code_);
+    ASSERT_TRUE(
+        space_->Apply({MapFile(kCode, 0x2000, kProtRead | kProtExec, file_.get(), false)}).ok());
+  }
+  static void Loop(Code& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.inc(c.rdi);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.jmp(again);
+  }
+  void CallsArrive(int n) {
+    for (int i = 0; i < n; ++i) {
+      ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+      ASSERT_EQ(regs_.orig_rax, kNumber);
+      ASSERT_EQ(regs_.rdi, ++calls_);
+      ASSERT_EQ(regs_.rip, kCode.value + 10);
+      regs_.rax = calls_ * 3;
+    }
+  }
+  uint64_t calls_ = 0;
+  std::string code_;
+  UniqueFd file_;
+  std::unique_ptr<AddressSpace> space_;
+  std::unique_ptr<Context> context_;
+  Registers regs_{};
+};
+
+TEST_F(PatchedCallTest, CallsArriveOnceAndInOrder) {
+  Start(Loop);
+  auto patched = [] {
+    uint64_t n = 0;
+    for (const Platform::Counter& counter : TestPlatform().Counters())
+      if (counter.name == "patched") n = counter.value;
+    return n;
+  };
+  const uint64_t before = patched();
+  CallsArrive(5000);
+  context_->Detach();
+  if (TestPlatformName() != "ptrace") {
+    EXPECT_GT(patched() - before, 4900u);
+  }
+}
+
+TEST_F(PatchedCallTest, AllRegistersMakeTheRoundTrip) {
+  Start([](Code& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.mov(c.rbx, c.rax);
+    c.jmp(again);
+  });
+  Registers want = regs_;
+  for (int i = 0; i < kOften; ++i) {
+    ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+    context_->FullRegisters(regs_);
+    if (i > 0) {
+      ASSERT_EQ(regs_.rbx, static_cast<uint64_t>(i - 1));
+      for (auto field : {&Registers::rdi, &Registers::rsi, &Registers::rdx, &Registers::r8,
+                         &Registers::r9, &Registers::r10, &Registers::r12, &Registers::r13,
+                         &Registers::r14, &Registers::r15, &Registers::rbp, &Registers::rsp,
+                         &Registers::fs_base})
+        ASSERT_EQ(regs_.*field, want.*field);
+      ASSERT_EQ(regs_.gs_base, 0u);
+      ASSERT_EQ(regs_.eflags & 0xcd5, want.eflags & 0xcd5);
+    }
+    // Some at every call, all at some: by answer and by frame.
+    uint64_t v = 0x1000 * static_cast<uint64_t>(i);
+    for (auto field : {&Registers::rdi, &Registers::rsi, &Registers::rdx, &Registers::r8,
+                       &Registers::r9, &Registers::r10, &Registers::r12, &Registers::r13,
+                       &Registers::r14, &Registers::r15, &Registers::rbp})
+      regs_.*field = ++v;
+    if (i % 16 == 5) regs_.fs_base = 0x7000 + v;
+    regs_.eflags = 0x202 | (i % 2 ? 0x8d5 : 0) | (i % 3 ? 0x400 : 0);
+    regs_.rax = static_cast<uint64_t>(i);
+    want = regs_;
+  }
+}
+
+TEST_F(PatchedCallTest, InterruptsLoseAndRepeatNothing) {
+  Start(Loop);
+  std::atomic<bool> stop{false};
+  std::thread interrupter([&] {
+    for (int i = 0; !stop.load(); ++i) {
+      context_->Interrupt();
+      for (int spin = 0; spin < i % 97 * 50; ++spin) asm volatile("");
+      if (i % 8 == 0) usleep(50);
+    }
+  });
+  const time_t deadline = time(nullptr) + 5;
+  while (calls_ < 20000 && time(nullptr) < deadline && !HasFatalFailure()) {
+    const Event event = context_->Switch(*space_, regs_);
+    if (event.kind == Kind::kInterrupted) continue;
+    EXPECT_EQ(event.kind, Kind::kSyscall);
+    EXPECT_EQ(regs_.orig_rax, kNumber);
+    EXPECT_EQ(regs_.rdi, ++calls_);
+    if (calls_ != regs_.rdi) break;
+    regs_.rax = 0;
+  }
+  stop = true;
+  interrupter.join();
+}
+
+TEST_F(PatchedCallTest, TheGuestSeesItsOwnText) {
+  Start(Loop);
+  CallsArrive(kOften);
+  std::string seen(0x40, '\0');
+  ASSERT_EQ(space_->CopyIn(kCode, absl::MakeSpan(&seen[0], seen.size())), seen.size());
+  EXPECT_EQ(seen, code_.substr(0, 0x40));
+}
+
+TEST_F(PatchedCallTest, AWriteToTheTextIsKept) {
+  Start(Loop);
+  CallsArrive(kOften);
+  const std::string other = Assemble([](Code& c) { c.mov(c.eax, kNumber + 1); });
+  ASSERT_EQ(space_->CopyOutForced(kCode + 3, other), other.size());
+  ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+  EXPECT_EQ(regs_.orig_rax, kNumber + 1);
+}
+
+TEST_F(PatchedCallTest, ProtectAndUnmapOfPatchedPages) {
+  Start(Loop);
+  CallsArrive(kOften);
+  ASSERT_TRUE(space_->Apply({Simple(MapOp::Kind::kProtect, kCode, 0x2000, kReadWrite | kProtExec)}).ok());
+  std::string seen(0x40, '\0');
+  ASSERT_EQ(space_->CopyIn(kCode, absl::MakeSpan(&seen[0], seen.size())), seen.size());
+  EXPECT_EQ(seen, code_.substr(0, 0x40));
+  CallsArrive(kOften);
+  ASSERT_TRUE(space_->Apply({Simple(MapOp::Kind::kUnmap, kCode, 0x2000)}).ok());
+  EXPECT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kFault);
+}
+
+TEST_F(PatchedCallTest, ForkCarriesPatchesAlong) {
+  Start(Loop);
+  CallsArrive(kOften);
+  Result<std::unique_ptr<AddressSpace>> child = space_->Fork();
+  ASSERT_TRUE(child.ok());
+  context_->FullRegisters(regs_);
+  auto other = TestPlatform().NewContext();
+  Registers regs = regs_;
+  for (uint64_t i = 1; i <= kOften; ++i) {
+    ASSERT_EQ(RunGuest(*other, **child, regs).kind, Kind::kSyscall);
+    ASSERT_EQ(regs.rdi, calls_ + i);
+  }
+  other->Detach();
+  CallsArrive(kOften);
+}
+
+// Its number says nothing of what its caller wants to see: +5 is a plain `syscall`.
+TEST_F(PatchedCallTest, AJumpBehindTheNumberMakesThatCall) {
+  Start(Loop);
+  CallsArrive(kOften);
+  context_->FullRegisters(regs_);
+  regs_.rip = kCode.value + 8;
+  regs_.rax = 321;
+  ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+  EXPECT_EQ(regs_.orig_rax, 321u);
+  EXPECT_EQ(regs_.rip, kCode.value + 10);
+}
+
+TEST_F(PatchedCallTest, AGuestWithAGsBaseOfItsOwn) {
+  Start(Loop);
+  CallsArrive(kOften);
+  for (uint64_t base : {kData.value, uint64_t{0x123456000}, uint64_t{0}}) {
+    regs_.gs_base = base;
+    CallsArrive(3);
+    context_->FullRegisters(regs_);
+    EXPECT_EQ(regs_.gs_base, base);
+  }
+}
+
+TEST_F(PatchedCallTest, SteppingOverASite) {
+  Start(Loop);
+  CallsArrive(kOften);
+  context_->FullRegisters(regs_);
+  regs_.eflags |= 0x100;  // TF
+  int steps = 0;
+  for (; steps < 100; ++steps) {
+    const Event event = RunGuest(*context_, *space_, regs_);
+    if (event.kind == Kind::kSyscall) break;
+    ASSERT_EQ(event.kind, Kind::kException);
+    ASSERT_EQ(event.signo, SIGTRAP);
+    ASSERT_LT(regs_.rip, kCode.value + 0x40);
+  }
+  EXPECT_LE(steps, 5);
+  EXPECT_EQ(regs_.rdi, calls_ + 1);
+}
+
+TEST_F(PatchedCallTest, ManyThreadsRaceThroughASite) {
+  Start(Loop);
+  context_.reset();
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      auto context = TestPlatform().NewContext();
+      Registers regs = regs_;
+      for (uint64_t i = 1; i <= 2000; ++i) {
+        const Event event = RunGuest(*context, *space_, regs);
+        if (event.kind != Kind::kSyscall || regs.rdi != i || regs.orig_rax != kNumber) return;
+      }
+      good.fetch_add(1);
+      context->Detach();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good.load(), 4);
+}
+
+}  // namespace
+}  // namespace caisson::platform

@@ -1,0 +1,358 @@
+#include "platform/trap/patch_set.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/log.h"
+#include "platform/stub/layout.h"
+#include "platform/trap/patch_scan.h"
+
+namespace caisson::platform::trap {
+namespace {
+
+using stub::Request;
+using stub::RequestKind;
+
+constexpr uint64_t kNoReplace = 0x100000;  // MAP_FIXED_NOREPLACE.
+constexpr uint64_t kStubFd = stub::kStubSocket + 1;
+
+Request Map(uint64_t address, uint64_t length, uint64_t protection, uint64_t flags, uint64_t fd,
+            uint64_t offset) {
+  return {RequestKind::kSyscall, SYS_mmap,
+          {address, length, protection, MAP_PRIVATE | flags, fd, offset}, 0};
+}
+
+// The range of `op` where mappings end or change.
+std::pair<uint64_t, uint64_t> Range(const MapOp& op) {
+  const uint64_t length =
+      op.kind == MapOp::Kind::kRemap ? std::max(op.length, op.old_length) : op.length;
+  return {op.addr.value, op.addr.value + length};
+}
+
+}  // namespace
+
+PatchSet::PatchSet(PatchCache& cache, Runner run, uint8_t hot)
+    : cache_(cache), run_(std::move(run)), hot_(hot), on_(cache.enabled()) {}
+
+bool PatchSet::RunLocked(absl::Span<const Request> requests, absl::Span<const int> fds) {
+  while (!requests.empty()) {
+    const size_t n = std::min(requests.size(), stub::kMaxRequests);
+    stub::StubProcess::Outcome outcome;
+    if (!run_(requests.first(n), fds, &outcome).ok() || outcome.executed != n) return false;
+    for (size_t i = 0; i < n; ++i) {
+      const bool map = requests[i].number == SYS_mmap;
+      if (static_cast<uint64_t>(outcome.results[i]) != (map ? requests[i].args[0] : 0)) return false;
+    }
+    requests.remove_prefix(n);
+  }
+  return true;
+}
+
+void PatchSet::BeforeLocked(absl::Span<const MapOp> ops) {
+  if (regions_.empty()) return;
+  for (const MapOp& op : ops) {
+    if (op.kind == MapOp::Kind::kAdvise || op.kind == MapOp::Kind::kPopulate) continue;
+    const auto [from, to] = Range(op);
+    FreeStubPlaceLocked(from, to);
+    if (op.kind == MapOp::Kind::kProtect || op.kind == MapOp::Kind::kRemap) RestoreLocked(from, to);
+    if (op.kind == MapOp::Kind::kRemap)
+      FreeStubPlaceLocked(op.new_addr.value, op.new_addr.value + op.length);
+  }
+}
+
+void PatchSet::AfterLocked(absl::Span<const MapOp> ops, size_t done) {
+  if (!on_.load(std::memory_order_relaxed)) return;
+  // A failed one changes nothing, as far as we know: copies may still be in place.
+  for (size_t i = 0; i < std::min(done, ops.size()); ++i) {
+    const MapOp& op = ops[i];
+    if (op.kind == MapOp::Kind::kAdvise || op.kind == MapOp::Kind::kPopulate) continue;
+    if (!regions_.empty()) {
+      const auto [from, to] = Range(op);
+      RemoveLocked(from, to);
+      if (op.kind == MapOp::Kind::kRemap)
+        RemoveLocked(op.new_addr.value, op.new_addr.value + op.length);
+    }
+    if (op.kind == MapOp::Kind::kMapFile && !op.shared &&
+        op.protection == (kProtRead | kProtExec))
+      AddLocked(op);
+  }
+  DropUnusedLocked();
+}
+
+void PatchSet::AddLocked(const MapOp& op) {
+  std::shared_ptr<PatchFile> file = cache_.Get(op.host_fd);
+  if (file == nullptr || op.addr.value < op.offset) return;
+  const uint64_t bias = op.addr.value - op.offset;
+  std::shared_ptr<Placed> placed;
+  for (const std::shared_ptr<Placed>& p : placed_) {
+    if (p->file == file && p->bias == bias) placed = p;
+  }
+  if (placed == nullptr) {
+    placed = std::make_shared<Placed>();
+    placed->file = std::move(file);
+    placed->bias = bias;
+    placed_.push_back(placed);
+  }
+  const uint64_t start = op.addr.value;
+  Region& region = regions_[start];
+  region = {start + op.length, op.protection, placed};
+  // What others have found hot is patched from the start.
+  PatchImage* image = placed->file->image(/*above=*/true, /*make=*/false);
+  if (image == nullptr) image = placed->file->image(/*above=*/false, /*make=*/false);
+  if (image == nullptr || image->Pages(op.offset, op.offset + op.length).empty()) return;
+  if (!PlaceStubsLocked(*placed)) return;
+  MapPagesLocked(start, region, placed->image->Pages(op.offset, op.offset + op.length));
+}
+
+// Finds a place for the stubs, above or below.
+bool PatchSet::PlaceStubsLocked(Placed& placed) {
+  if (placed.image != nullptr) return true;
+  if (placed.off) return false;
+  for (bool above : {true, false}) {
+    const uint64_t at = placed.bias + static_cast<uint64_t>(above ? PatchImage::kDelta
+                                                                  : -PatchImage::kDelta);
+    if (!stub::kGuestRange.contains(
+            AddrRange{GuestAddr(at), GuestAddr(at + PatchImage::kStubBytes)}))
+      continue;
+    PatchImage* image = placed.file->image(above, /*make=*/true);
+    if (image == nullptr) break;
+    const Request request = Map(at, PatchImage::kStubBytes, PROT_READ | PROT_EXEC,
+                                MAP_FIXED | kNoReplace, kStubFd, 0);
+    const int fds[] = {image->fd()};
+    if (!RunLocked({&request, 1}, fds)) continue;
+    placed.image = image;
+    placed.stubs = at;
+    return true;
+  }
+  placed.off = true;
+  return false;
+}
+
+// Maps copies of pages in place of the file's.
+bool PatchSet::MapPagesLocked(uint64_t start, const Region& region,
+                              absl::Span<const PatchImage::Page> pages) {
+  Placed& placed = *region.placed;
+  std::vector<Request> requests;
+  for (const PatchImage::Page& page : pages) {
+    const uint64_t at = placed.bias + page.file_offset;
+    if (at < start || at >= region.end) continue;
+    placed.pages[page.file_offset] = page.image_offset;
+    if (!requests.empty()) {
+      Request& last = requests.back();
+      if (last.args[0] + last.args[1] == at && last.args[5] + last.args[1] == page.image_offset) {
+        last.args[1] += kPageSize;
+        continue;
+      }
+    }
+    requests.push_back(Map(at, kPageSize, region.protection, MAP_FIXED, kStubFd, page.image_offset));
+  }
+  if (requests.empty()) return true;
+  for (SeenRange& range : ranges_) {
+    const uint64_t from = range.from.load(std::memory_order_relaxed);
+    const uint64_t to = range.to.load(std::memory_order_relaxed);
+    if (from <= start && region.end <= to) break;
+    if (from < to && &range != &ranges_.back()) continue;
+    range.from.store(std::min(from, start), std::memory_order_relaxed);
+    range.to.store(std::max(to, region.end), std::memory_order_release);
+    break;
+  }
+  active_.store(true, std::memory_order_relaxed);
+  const int fds[] = {placed.image->fd()};
+  return RunLocked(requests, fds);
+}
+
+bool PatchSet::Patch(uint64_t ip, uint32_t number) {
+  const uint64_t site = ip - 2;
+  MutexLock lock(mu_);
+  if (!on_.load(std::memory_order_relaxed)) return false;
+  auto it = regions_.upper_bound(site);
+  if (it == regions_.begin()) return false;
+  --it;
+  if (site >= it->second.end) return false;
+  Placed& placed = *it->second.placed;
+  const uint64_t offset = site - placed.bias;
+  if (!IsPatchableCall(number) || !PlaceStubsLocked(placed)) return false;
+  Result<PatchImage::Page> page = placed.image->AddSite({offset, number});
+  if (!page.ok()) return false;
+  auto mapped = placed.pages.find(page->file_offset);
+  // It is patched, and traps all the same: the guest uses gs.
+  if (mapped != placed.pages.end() && mapped->second == page->image_offset) return false;
+  return MapPagesLocked(it->first, it->second, {&*page, 1});
+}
+
+// Maps the file's own pages where copies may be. If that fails the guest goes on with the copies.
+void PatchSet::RestoreLocked(uint64_t from, uint64_t to) {
+  for (auto it = regions_.begin(); it != regions_.end() && it->first < to; ++it) {
+    const Region& region = it->second;
+    Placed& placed = *region.placed;
+    const uint64_t start = std::max(from, it->first), end = std::min(to, region.end);
+    if (start >= end) continue;
+    std::vector<Request> requests;
+    auto page = placed.pages.lower_bound(start - placed.bias);
+    while (page != placed.pages.end() && page->first < end - placed.bias) {
+      requests.push_back(Map(placed.bias + page->first, kPageSize, region.protection, MAP_FIXED,
+                             kStubFd, page->first));
+      page = placed.pages.erase(page);
+    }
+    const int fds[] = {placed.file->fd()};
+    if (!RunLocked(requests, fds)) LOG_WARNING("a patched page was not restored");
+  }
+}
+
+void PatchSet::ForgetLocked(uint64_t from, uint64_t to) {
+  if (regions_.empty()) return;
+  from = PageRoundDown(from);
+  to = PageRoundUp(to);
+  RestoreLocked(from, to);
+  RemoveLocked(from, to);
+  DropUnusedLocked();
+}
+
+void PatchSet::RemoveLocked(uint64_t from, uint64_t to) {
+  auto it = regions_.upper_bound(from);
+  if (it != regions_.begin()) --it;
+  while (it != regions_.end() && it->first < to) {
+    const uint64_t start = it->first;
+    const Region region = it->second;
+    if (region.end <= from) {
+      ++it;
+      continue;
+    }
+    it = regions_.erase(it);
+    std::map<uint64_t, uint64_t>& pages = region.placed->pages;
+    pages.erase(pages.lower_bound(std::max(start, from) - region.placed->bias),
+                pages.lower_bound(std::min(region.end, to) - region.placed->bias));
+    if (start < from) regions_[start] = {from, region.protection, region.placed};
+    if (region.end > to) it = regions_.insert({to, {region.end, region.protection, region.placed}}).first;
+  }
+}
+
+// The guest is about to use [from, to), where there may be stubs.
+void PatchSet::FreeStubPlaceLocked(uint64_t from, uint64_t to) {
+  for (const std::shared_ptr<Placed>& placed : placed_) {
+    if (placed->image != nullptr && placed->stubs < to && placed->stubs + PatchImage::kStubBytes > from)
+      TurnOffLocked(*placed);
+  }
+}
+
+void PatchSet::TurnOffLocked(Placed& placed) {
+  placed.off = true;
+  if (placed.image == nullptr) return;
+  for (const auto& [start, region] : regions_) {
+    if (region.placed.get() == &placed) RestoreLocked(start, region.end);
+  }
+  // Threads may still be in the stubs, or have been interrupted there: these go when the guest maps
+  // something else there, or with the address space.
+  placed.image = nullptr;
+}
+
+// Stubs of files that are no longer mapped.
+void PatchSet::DropUnusedLocked() {
+  for (size_t i = 0; i < placed_.size();) {
+    Placed& placed = *placed_[i];
+    if (placed_[i].use_count() > 1) {
+      ++i;
+      continue;
+    }
+    if (placed.image != nullptr) {
+      const Request request{RequestKind::kSyscall, SYS_munmap,
+                            {placed.stubs, PatchImage::kStubBytes}, 0};
+      if (!RunLocked({&request, 1}, {})) LOG_DEBUG("stubs of an unmapped file stay");
+    }
+    placed_.erase(placed_.begin() + static_cast<ptrdiff_t>(i));
+  }
+}
+
+void PatchSet::CopyFrom(const PatchSet& parent) {
+  MutexLock lock(mu_);
+  on_.store(parent.on_.load());
+  active_.store(parent.active_.load());
+  std::map<const Placed*, std::shared_ptr<Placed>> copies;
+  for (const std::shared_ptr<Placed>& p : parent.placed_)
+    placed_.push_back(copies[p.get()] = std::make_shared<Placed>(*p));
+  for (const auto& [start, region] : parent.regions_)
+    regions_[start] = {region.end, region.protection, copies[region.placed.get()]};
+  for (size_t i = 0; i < ranges_.size(); ++i) {
+    ranges_[i].from.store(parent.ranges_[i].from.load());
+    ranges_[i].to.store(parent.ranges_[i].to.load());
+  }
+  for (size_t i = 0; i < heat_.size(); ++i) heat_[i].store(parent.heat_[i].load());
+}
+
+void PatchSet::Disable() {
+  MutexLock lock(mu_);
+  if (!on_.exchange(false)) return;
+  for (const std::shared_ptr<Placed>& placed : placed_) TurnOffLocked(*placed);
+}
+
+const PatchSet::Placed* PatchSet::PlacedAtStubLocked(uint64_t address) const {
+  for (const std::shared_ptr<Placed>& placed : placed_) {
+    if (placed->stubs != 0 && address - placed->stubs < PatchImage::kStubBytes) return placed.get();
+  }
+  return nullptr;
+}
+
+PatchSet::Place PatchSet::Locate(Registers& regs, uint64_t slot_rsp) const {
+  const Trampoline& t = cache_.trampoline();
+  const bool inside = regs.rip >= t.begin && regs.rip < t.answered_end;
+  if (inside && regs.rip >= t.committed && regs.rip < t.end) return Place::kCommitted;
+  if (regs.rip >= t.answered && regs.rip < t.answered_end) {
+    if (regs.rip >= t.answered_swapped) regs.rsp = slot_rsp;
+    regs.rip = regs.rcx;
+    regs.r11 = regs.eflags;
+    return Place::kAnswered;
+  }
+  if (!inside && !active()) return Place::kElsewhere;
+  MutexLock lock(mu_);
+  const uint64_t stub = inside ? regs.r11 : regs.rip;
+  const Placed* placed = PlacedAtStubLocked(stub);
+  if (placed == nullptr) return Place::kElsewhere;
+  PatchImage* image =
+      placed->image != nullptr
+          ? placed->image
+          : placed->file->image(placed->stubs > placed->bias, /*make=*/false);
+  if (image == nullptr) return Place::kElsewhere;
+  Result<PatchImage::Site> site = image->SiteOfStub(stub - placed->stubs);
+  if (!site.ok()) return Place::kElsewhere;
+  if (inside && regs.rip >= t.call_swapped && regs.rip < t.committed) regs.rsp = slot_rsp;
+  regs.rip = placed->bias + site->file_offset;
+  regs.rax = site->number;
+  return Place::kBefore;
+}
+
+bool PatchSet::MayBePatched(uint64_t from, uint64_t to) const {
+  if (!active()) return false;
+  for (const SeenRange& range : ranges_) {
+    const uint64_t end = range.to.load(std::memory_order_acquire);
+    if (end == 0) break;
+    if (from < end && to > range.from.load(std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
+void PatchSet::OverlaySlow(uint64_t from, absl::Span<char> bytes) const {
+  const uint64_t to = from + bytes.size();
+  MutexLock lock(mu_);
+  for (const auto& [start, region] : regions_) {
+    const Placed& placed = *region.placed;
+    if (start >= to) break;
+    if (region.end <= from || placed.image == nullptr) continue;
+    const uint64_t low = std::max(from, start) - placed.bias;
+    const uint64_t high = std::min(to, region.end) - placed.bias;
+    // A site is found by its `syscall`, the bytes that were replaced stand before it.
+    for (const PatchImage::Site& site : placed.image->Sites(low, high + kMovSize)) {
+      char original[kMovSize] = {static_cast<char>(0xb8)};
+      std::memcpy(original + 1, &site.number, sizeof(site.number));
+      for (size_t i = 0; i < kMovSize; ++i) {
+        const uint64_t at = site.file_offset - kMovSize + i;
+        if (at >= low && at < high) bytes[placed.bias + at - from] = original[i];
+      }
+    }
+  }
+}
+
+}  // namespace caisson::platform::trap

@@ -1,0 +1,226 @@
+#include "platform/trap/trampoline.h"
+
+#include <initializer_list>
+
+#define XBYAK_NO_EXCEPTION
+#include <xbyak/xbyak.h>
+
+#include "platform/trap/slot.h"
+
+namespace caisson::platform::trap {
+namespace {
+
+constexpr size_t kRegs = offsetof(Slot, registers);
+
+// In the order of saving: what most calls need first, then the second cache line.
+struct Saved {
+  Xbyak::Reg64 reg;
+  size_t offset;
+};
+
+class Emitter {
+ public:
+  Emitter(Xbyak::CodeGenerator& g, uint64_t address, const TrampolineHooks& hooks)
+      : g_(g), address_(address), hooks_(hooks) {}
+
+  Trampoline Emit() {
+    g_.align(64);
+    out_.begin = Here();
+    out_.entries[0] = Here();
+    General();
+    Wait();
+    out_.end = Here();
+    // In the table of entries but behind `end`: these have ranges of their own.
+    answers_begin_ = Here();
+    for (size_t i = 0; i < kAnsweredCalls.size(); ++i) Answer(i);
+    AnswerTail();
+    return out_;
+  }
+
+ private:
+  using Address = Xbyak::Address;
+
+  uint64_t Here() const { return address_ + g_.getSize(); }
+  void Raw(std::initializer_list<uint8_t> bytes) {
+    for (uint8_t byte : bytes) g_.db(byte);
+  }
+  void ReadGsBase() { Raw({0xf3, 0x48, 0x0f, 0xae, 0xc8}); }  // rdgsbase rax
+
+  // rax: the slot, or jumps to `bad`. No flag is changed: jrcxz looks at none.
+  void CheckSlot(Xbyak::Label& ok) {
+    ReadGsBase();
+    g_.putSeg(g_.gs);
+    g_.mov(g_.rcx, g_.qword[Xbyak::RegExp(offsetof(Slot, minus_self))]);
+    g_.lea(g_.rcx, g_.ptr[g_.rcx + g_.rax]);
+    g_.jrcxz(ok);
+  }
+
+  void General() {
+    Xbyak::Label ok;
+    g_.L(general_);
+    CheckSlot(ok);
+    g_.L(bad_);
+    // A gs base of the guest's own: the call is made where it stands.
+    g_.movsxd(g_.rcx, g_.dword[g_.r11 + offsetof(SiteRecord, return_offset)]);
+    g_.lea(g_.rcx, g_.ptr[g_.rcx + g_.r11 - 2]);
+    g_.mov(g_.eax, g_.dword[g_.r11 + offsetof(SiteRecord, number)]);
+    g_.jmp(g_.rcx);
+    g_.align(16);
+    g_.L(ok);
+    g_.mov(g_.qword[g_.rax + kRegs + offsetof(CallRegisters, rsp)], g_.rsp);
+    g_.lea(g_.rsp, g_.ptr[g_.rax + kRegs + offsetof(CallRegisters, rflags) + 8]);
+    out_.call_swapped = Here();
+    g_.pushfq();  // Into CallRegisters::rflags.
+    g_.movsxd(g_.rcx, g_.dword[g_.r11 + offsetof(SiteRecord, return_offset)]);
+    g_.lea(g_.rcx, g_.ptr[g_.rcx + g_.r11]);
+    g_.mov(g_.qword[g_.rax + kRegs + offsetof(CallRegisters, rip)], g_.rcx);
+    g_.mov(g_.ecx, g_.dword[g_.r11 + offsetof(SiteRecord, number)]);
+    g_.mov(g_.qword[g_.rax + kRegs + offsetof(CallRegisters, rax)], g_.rcx);
+    for (const Saved& s : Rest()) g_.mov(g_.qword[g_.rax + kRegs + s.offset], s.reg);
+    g_.mov(g_.ecx, kCall);
+    g_.xchg(g_.dword[g_.rax + offsetof(Slot, state)], g_.ecx);
+    out_.committed = Here();
+  }
+
+  // From here registers are free: the slot has them all.
+  void Wait() {
+    Xbyak::Label ring, look, spin, sleep, done, slept;
+    const Address turn = g_.byte[g_.rbx + offsetof(Slot, state)];
+    const Address state = g_.dword[g_.rbx + offsetof(Slot, state)];
+    g_.mov(g_.rbx, g_.rax);
+    g_.mov(g_.r12, g_.qword[g_.rbx + offsetof(Slot, thread_page)]);
+    g_.test(g_.ecx, kParked);
+    g_.jnz(ring, Xbyak::CodeGenerator::T_NEAR);
+    g_.L(look);
+    g_.mov(g_.r14d, g_.dword[g_.r12 + offsetof(ThreadPage, spin_cycles)]);
+    g_.test(g_.r14d, g_.r14d);
+    g_.jz(sleep, Xbyak::CodeGenerator::T_NEAR);
+    g_.rdtsc();
+    g_.mov(g_.r15d, g_.eax);
+    // Without `pause`, which takes longer than a quick answer on some CPUs; rdtsc is the rest.
+    g_.L(spin);
+    g_.cmp(turn, kGuest);
+    g_.je(done);
+    g_.rdtsc();
+    g_.sub(g_.eax, g_.r15d);
+    g_.cmp(turn, kGuest);
+    g_.je(done);
+    g_.cmp(g_.eax, g_.r14d);
+    g_.jb(spin);
+    g_.jmp(sleep, Xbyak::CodeGenerator::T_NEAR);
+
+    // popfq, because the sentry may have changed any flag.
+    g_.align(16);
+    g_.L(done);
+    g_.lea(g_.rsp, g_.ptr[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
+    g_.popfq();
+    g_.mov(g_.r11, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
+    for (const Saved& s : Rest()) {
+      if (s.reg.getIdx() != g_.rbx.getIdx()) g_.mov(s.reg, g_.qword[g_.rbx + kRegs + s.offset]);
+    }
+    g_.mov(g_.rax, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rax)]);
+    g_.mov(g_.rcx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rip)]);
+    g_.mov(g_.rsp, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rsp)]);
+    g_.mov(g_.rbx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rbx)]);
+    g_.jmp(g_.rcx);
+
+    g_.L(ring);
+    hooks_.ring();
+    g_.cmp(turn, kGuest);
+    g_.je(done);
+    g_.jmp(look);
+
+    g_.L(sleep);
+    g_.mov(g_.eax, kCall);
+    g_.mov(g_.ecx, kCall | kSleeping);
+    g_.lock();
+    g_.cmpxchg(state, g_.ecx);
+    // Also if it was there already: a wait that a signal cut short.
+    g_.cmp(turn, kGuest);
+    g_.je(done);
+    hooks_.sleep();
+    g_.L(slept);
+    g_.cmp(turn, kGuest);
+    g_.je(done);
+    g_.jmp(sleep);
+  }
+
+  void Answer(size_t i) {
+    Xbyak::Label ok, off;
+    g_.align(16);
+    out_.entries[1 + i] = Here();
+    CheckSlot(ok);
+    g_.jmp(bad_, Xbyak::CodeGenerator::T_NEAR);
+    g_.L(ok);
+    g_.mov(g_.rax, g_.qword[g_.rax + offsetof(Slot, thread_page)]);
+    g_.mov(g_.ecx, g_.dword[g_.rax + offsetof(ThreadPage, answers)]);
+    g_.jrcxz(off);
+    g_.mov(g_.eax, g_.dword[g_.rax + offsetof(ThreadPage, pid) + 4 * i]);
+    g_.movsxd(g_.rcx, g_.dword[g_.r11 + offsetof(SiteRecord, return_offset)]);
+    g_.lea(g_.rcx, g_.ptr[g_.rcx + g_.r11]);
+    g_.jmp(answered_, Xbyak::CodeGenerator::T_NEAR);
+    g_.L(off);
+    g_.jmp(general_, Xbyak::CodeGenerator::T_NEAR);
+  }
+
+  // r11 gets the flags, as `syscall` leaves it.
+  void AnswerTail() {
+    g_.align(16);
+    g_.L(answered_);
+    out_.answered = Here();
+    Raw({0xf3, 0x49, 0x0f, 0xae, 0xcb});  // rdgsbase r11
+    g_.mov(g_.qword[g_.r11 + kRegs + offsetof(CallRegisters, rsp)], g_.rsp);
+    g_.lea(g_.rsp, g_.ptr[g_.r11 + kRegs + offsetof(CallRegisters, rflags) + 8]);
+    out_.answered_swapped = Here();
+    g_.pushfq();
+    g_.pop(g_.r11);
+    g_.putSeg(g_.gs);
+    g_.mov(g_.rsp, g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rsp))]);
+    g_.jmp(g_.rcx);  // rsp is the guest's again here, and the same as the saved one.
+    out_.answered_end = Here();
+  }
+
+  static const std::array<Saved, 12>& Rest();
+
+  Xbyak::CodeGenerator& g_;
+  const uint64_t address_;
+  const TrampolineHooks& hooks_;
+  uint64_t answers_begin_ = 0;
+  Trampoline out_;
+  Xbyak::Label general_, bad_, answered_;
+};
+
+const std::array<Saved, 12>& Emitter::Rest() {
+  using R = Xbyak::Reg64;
+  using O = Xbyak::Operand;
+  static const std::array<Saved, 12> kRest = {{
+      {R(O::RDI), offsetof(CallRegisters, rdi)},
+      {R(O::RSI), offsetof(CallRegisters, rsi)},
+      {R(O::RDX), offsetof(CallRegisters, rdx)},
+      {R(O::R10), offsetof(CallRegisters, r10)},
+      {R(O::R8), offsetof(CallRegisters, r8)},
+      {R(O::R9), offsetof(CallRegisters, r9)},
+      {R(O::RBX), offsetof(CallRegisters, rbx)},
+      {R(O::RBP), offsetof(CallRegisters, rbp)},
+      {R(O::R12), offsetof(CallRegisters, r12)},
+      {R(O::R13), offsetof(CallRegisters, r13)},
+      {R(O::R14), offsetof(CallRegisters, r14)},
+      {R(O::R15), offsetof(CallRegisters, r15)},
+  }};
+  return kRest;
+}
+
+}  // namespace
+
+size_t EntryFor(uint32_t number) {
+  for (size_t i = 0; i < kAnsweredCalls.size(); ++i) {
+    if (kAnsweredCalls[i] == number) return 1 + i;
+  }
+  return 0;
+}
+
+Trampoline EmitTrampoline(Xbyak::CodeGenerator& g, uint64_t address, const TrampolineHooks& hooks) {
+  return Emitter(g, address, hooks).Emit();
+}
+
+}  // namespace caisson::platform::trap

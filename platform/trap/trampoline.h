@@ -1,0 +1,61 @@
+// Where a patched call site goes: code of the thread blob that hands a system call to the sentry by
+// the slot, without a host call if the sentry is quick (README.md).
+#ifndef CAISSON_PLATFORM_TRAP_TRAMPOLINE_H_
+#define CAISSON_PLATFORM_TRAP_TRAMPOLINE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+namespace Xbyak {
+class CodeGenerator;
+}
+
+namespace caisson::platform::trap {
+
+// What a site's stub hands over: r11 points to it, everything else is the guest's.
+struct SiteRecord {
+  uint32_t number;        // Of the call.
+  int32_t return_offset;  // From this record to behind the site's `syscall` instruction.
+};
+static_assert(sizeof(SiteRecord) == 8);
+
+// Calls that a thread answers itself from its thread page, in the order of the page's fields.
+inline constexpr std::array<uint32_t, 7> kAnsweredCalls = {39, 186, 110, 102, 107, 104, 108};
+
+// Addresses in a stub; ranges are [a, b).
+struct Trampoline {
+  // Where a site jumps to: kEntries addresses, by EntryFor(number).
+  static constexpr size_t kEntries = 1 + kAnsweredCalls.size();
+  std::array<uint64_t, kEntries> entries{};
+  uint64_t begin = 0;
+  // Before the exchange of `state` no register of the guest but rax, rcx and r11 has been changed,
+  // nor flags; in [*_swapped, ...) rsp is in the slot and the guest's is in CallRegisters.
+  uint64_t answered = 0;          // [answered, answered_end): rax and rcx hold what the call leaves.
+  uint64_t answered_swapped = 0;
+  uint64_t answered_end = 0;
+  uint64_t call_swapped = 0;      // [call_swapped, committed).
+  uint64_t committed = 0;         // The sentry has the call: [committed, end).
+  uint64_t end = 0;
+};
+
+// The index into Trampoline::entries.
+size_t EntryFor(uint32_t number);
+
+// What waits for the sentry beyond spinning; emitted inline, may change all registers but rbx (the
+// slot) and r12 (the thread page).
+struct TrampolineHooks {
+  // The sentry sleeps. The thread may sleep too, until something happens.
+  std::function<void()> ring;
+  // The state is kCall+kSleeping, or no longer kCall. Sleeps until something happens.
+  std::function<void()> sleep;
+};
+
+// Emits at the current position of `g`, whose first byte will be at `address`.
+Trampoline EmitTrampoline(Xbyak::CodeGenerator& g, uint64_t address, const TrampolineHooks& hooks);
+
+}  // namespace caisson::platform::trap
+
+#endif  // CAISSON_PLATFORM_TRAP_TRAMPOLINE_H_
