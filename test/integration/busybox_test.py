@@ -316,6 +316,25 @@ def bind_mounts():
                "d=$(mktemp -d /mnt/rw/XXXXXX); echo in >$d/f; cat $d/f; rm -r $d; echo $?")
 
 
+@case
+def demonstration():
+    """What `make run` prints, and the shell that it gives on a terminal."""
+    if not lib.OURS:
+        raise lib.Skip("it is ours")
+    demo = [os.path.join(lib.REPOSITORY, "tools/demo"), lib.RUNTIME]
+    plain = lib.collect(demo, b"echo typed\n", 60)
+    true(plain.status == 0 and not plain.err, str(plain))
+    for command, pattern in (("uname -a", r"Linux caisson .* x86_64"), ("ls /proc", r"cpuinfo"), ("mount", r"on / type"),
+                             ("ps", r"PID +USER"), ("dmesg", r"Linux version"), ("id", r"uid=0\(root\)")):
+        true(re.search(f"caisson# {re.escape(command)}\n(?:(?!caisson# )[\\s\\S])*{pattern}", plain.out), f"{command}: {plain.out}")
+    true(not re.search(r"^\(status|typed", plain.out, re.M), plain.out)
+    # script(1) gives it a terminal.
+    environment = [name for name in ("CI",) if name in os.environ]
+    shell = lib.collect(["env", *(f"-u{name}" for name in environment), "script", "-qec", " ".join(demo), "/dev/null"],
+                        b"echo in-the-$((40 + 2)); tty; exit 3\n", 60)
+    true(shell.status == 3 and "in-the-42" in shell.out and "/dev/pts/0" in shell.out, str(shell))
+
+
 def main():
     tool = os.path.join(lib.REPOSITORY, "tools/make_busybox_root")
     for each in roots:
