@@ -1,4 +1,4 @@
-// Locks over pthread with Abseil's annotations (STYLE.md says why not absl::Mutex).
+// Locks over pthread with Abseil's annotations (docs/decisions.md says why not absl::Mutex).
 #ifndef CAISSON_BASE_MUTEX_H_
 #define CAISSON_BASE_MUTEX_H_
 
