@@ -1,5 +1,6 @@
 #include "platform/trap/trap_context.h"
 
+#include <errno.h>
 #include <linux/audit.h>
 #include <signal.h>
 
@@ -19,6 +20,7 @@ using Stop = HostThread::Stop;
 
 constexpr uint64_t kVsyscallPage = 0xffffffffff600000;
 constexpr int kSysSeccomp = 1;
+constexpr uint64_t kFault = static_cast<uint64_t>(-int64_t{EFAULT});
 
 bool IsCanonicalUser(uint64_t address) { return address < stub::kReservedEnd; }
 
@@ -130,6 +132,8 @@ void TrapContext::Leave() {
   space_ = nullptr;
   killed_ = false;
   full_ = true;
+  copies_.Forget();
+  copy_failed_ = false;
 }
 
 void TrapContext::Detach() {
@@ -238,14 +242,17 @@ void TrapContext::FlushCounts() {
 }
 
 bool TrapContext::Run(Registers& regs) {
+  const bool by_call = thread_->at() == Stop::kCall && Same(regs, shown_, kUnknownInCall) &&
+                       IsCanonicalUser(regs.rip);
+  if (!by_call) FlushCopies(*space_);
+  if (std::exchange(copy_failed_, false) && regs.rip == shown_.rip) regs.rax = kFault;
   if (thread_->at() == Stop::kNotification) {
     if (Same(regs, shown_, kTold) && Same(regs, shown_, kUnknown) && AnswerNotification(regs))
       return true;
-  } else if (thread_->at() == Stop::kCall) {
-    if (Same(regs, shown_, kUnknownInCall) && IsCanonicalUser(regs.rip)) {
-      thread_->AnswerCall(regs);
-      return true;
-    }
+  } else if (by_call) {
+    copies_.Publish(thread_->slot());
+    thread_->AnswerCall(regs);
+    return true;
   }
   if (!BringToTrap()) return false;
   Complete(regs);
@@ -306,6 +313,9 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
       const Registers before = regs;
       regs = thread_->call_registers();
       for (auto field : {&Registers::fs_base, &Registers::gs_base}) regs.*field = before.*field;
+      copies_.TakeCall(thread_->slot(), regs, [this](uint64_t from, absl::Span<char> bytes) {
+        space_->patches().Overlay(from, bytes);
+      });
       shown_ = regs;
       full_ = false;
       in_call_ = true;
@@ -315,6 +325,7 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
       break;
   }
   in_call_ = false;
+  copies_.Forget();
   const HostThread::Notification& call = thread_->notification();
   event.kind = Event::Kind::kSyscall;
   event.compat32 = call.arch != AUDIT_ARCH_X86_64;
@@ -348,11 +359,14 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
     thread_->Resume();
     return false;
   }
+  const bool memory = of_cpu && (info.signo == SIGSEGV || info.signo == SIGBUS);
+  if (memory && HandleCopyFault()) return false;
   regs = thread_->ReadRegisters();
   full_ = true;
   const bool in_trampoline = LeaveTrampoline(regs);
+  copies_.Forget();
   if (!of_cpu) return true;
-  if (in_trampoline && (info.signo == SIGSEGV || info.signo == SIGBUS)) {
+  if (in_trampoline && memory) {
     // The gs base is the guest's own: no trampoline finds a slot by it.
     LOG_DEBUG("stub ", thread_->pid(), ": the guest uses gs");
     space_->patches().Disable();
@@ -398,18 +412,53 @@ bool TrapContext::LeaveTrampoline(Registers& regs) {
       return false;
     case PatchSet::Place::kBefore:
       return true;
+    case PatchSet::Place::kSaved:
     case PatchSet::Place::kCommitted:
       break;
   }
+  const Registers here = regs;
   regs = call;
   regs.orig_rax = ~uint64_t{0};
   regs.fs_base = fs_base;
   regs.gs_base = gs_base;
   // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
   // it has been answered, and this is what we wrote there.
-  if (thread_->interrupted_state() == kCall) regs.rip -= 2;
-  else regs.rax = thread_->call_result();
+  const Trampoline& trampoline = shared_.environment.patches->trampoline();
+  if (here.rip < trampoline.committed || thread_->interrupted_state() == kCall) {
+    regs.rip -= 2;
+  } else {
+    regs.rax = thread_->call_result();
+    if (!copies_.Finish(thread_->slot(), *space_, trampoline, here)) regs.rax = kFault;
+  }
   return false;
+}
+
+// A fault of the trampoline's at guest memory, which is no event. What was to come along with a call
+// is left to the sentry; what the guest's memory did not take, it gets as copies of the sentry's do.
+bool TrapContext::HandleCopyFault() {
+  const Trampoline& trampoline = shared_.environment.patches->trampoline();
+  Registers here = thread_->ReadRegisters();
+  if (here.rip >= trampoline.copy_in && here.rip < trampoline.committed) {
+    here.rip = trampoline.copy_in_failed;
+  } else if (here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
+             thread_->interrupted_state() != kCall) {
+    LeaveTrampoline(here);
+    copies_.Forget();
+  } else {
+    return false;
+  }
+  thread_->WriteRegisters(here);
+  thread_->Resume();
+  return true;
+}
+
+bool TrapContext::CopyOutLater(GuestAddr to, absl::Span<const char> from) {
+  return thread_ != nullptr && thread_->at() == Stop::kCall &&
+         copies_.Later(thread_->slot(), to, from);
+}
+
+void TrapContext::FlushCopies(AddressSpace& space) {
+  if (thread_ != nullptr && !copies_.Flush(thread_->slot(), space)) copy_failed_ = true;
 }
 
 void TrapContext::DescribeSignal(const Registers& regs, Event& event) {
@@ -501,13 +550,27 @@ void TrapContext::TakeHostThread() {
   MutexLock lock(mu_);
   signal_thread_ = thread_.get();
   thread_ticks_ = SwitchTicks();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(answers_ ? &*answers_ : nullptr);
 }
 
 void TrapContext::ForgetHostThread() {
   MutexLock lock(mu_);
   ended_ns_ += HostThreadTime(/*open=*/false);
   schedstat_.reset();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
   signal_thread_ = nullptr;
+}
+
+void TrapContext::SetAnswers(const Answers& answers) {
+  MutexLock lock(mu_);
+  answers_ = answers;
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(&answers);
+}
+
+void TrapContext::ClearAnswers() {
+  MutexLock lock(mu_);
+  answers_.reset();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
 }
 
 }  // namespace caisson::platform::trap
