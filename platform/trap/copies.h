@@ -4,6 +4,7 @@
 #ifndef CAISSON_PLATFORM_TRAP_COPIES_H_
 #define CAISSON_PLATFORM_TRAP_COPIES_H_
 
+#include <errno.h>
 #include <sys/syscall.h>
 
 #include <array>
@@ -49,6 +50,9 @@ inline constexpr std::array<CopyRule, 512> kCopyRules = [] {
   rules[SYS_epoll_ctl] = {.address = kR10, .size = 12};
   return rules;
 }();
+
+// The result of a call whose results could not be stored.
+inline constexpr uint64_t kCopyFailed = static_cast<uint64_t>(-int64_t{EFAULT});
 
 // The sentry's side, of one thread. Nothing that the guest writes into the slot is believed but the
 // bytes themselves, which are its own arguments and results.

@@ -1,6 +1,5 @@
 #include "platform/trap/trap_context.h"
 
-#include <errno.h>
 #include <linux/audit.h>
 #include <signal.h>
 
@@ -20,7 +19,6 @@ using Stop = HostThread::Stop;
 
 constexpr uint64_t kVsyscallPage = 0xffffffffff600000;
 constexpr int kSysSeccomp = 1;
-constexpr uint64_t kFault = static_cast<uint64_t>(-int64_t{EFAULT});
 
 bool IsCanonicalUser(uint64_t address) { return address < stub::kReservedEnd; }
 
@@ -245,7 +243,7 @@ bool TrapContext::Run(Registers& regs) {
   const bool by_call = thread_->at() == Stop::kCall && Same(regs, shown_, kUnknownInCall) &&
                        IsCanonicalUser(regs.rip);
   if (!by_call) FlushCopies(*space_);
-  if (std::exchange(copy_failed_, false) && regs.rip == shown_.rip) regs.rax = kFault;
+  if (std::exchange(copy_failed_, false) && regs.rip == shown_.rip) regs.rax = kCopyFailed;
   if (thread_->at() == Stop::kNotification) {
     if (Same(regs, shown_, kTold) && Same(regs, shown_, kUnknown) && AnswerNotification(regs))
       return true;
@@ -400,67 +398,6 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
   return false;
 }
 
-// If the trap came in the code of a patched site: as if it had come in the guest's own code, before
-// or after the call. True for a place where the call has not been made.
-bool TrapContext::LeaveTrampoline(Registers& regs) {
-  const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
-  thread_->ReloadCall();
-  const Registers call = thread_->call_registers();
-  switch (space_->patches().Locate(regs, call.rsp)) {
-    case PatchSet::Place::kElsewhere:
-    case PatchSet::Place::kAnswered:
-      return false;
-    case PatchSet::Place::kBefore:
-      return true;
-    case PatchSet::Place::kSaved:
-    case PatchSet::Place::kCommitted:
-      break;
-  }
-  const Registers here = regs;
-  regs = call;
-  regs.orig_rax = ~uint64_t{0};
-  regs.fs_base = fs_base;
-  regs.gs_base = gs_base;
-  // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
-  // it has been answered, and this is what we wrote there.
-  const Trampoline& trampoline = shared_.environment.patches->trampoline();
-  if (here.rip < trampoline.committed || thread_->interrupted_state() == kCall) {
-    regs.rip -= 2;
-  } else {
-    regs.rax = thread_->call_result();
-    if (!copies_.Finish(thread_->slot(), *space_, trampoline, here)) regs.rax = kFault;
-  }
-  return false;
-}
-
-// A fault of the trampoline's at guest memory, which is no event. What was to come along with a call
-// is left to the sentry; what the guest's memory did not take, it gets as copies of the sentry's do.
-bool TrapContext::HandleCopyFault() {
-  const Trampoline& trampoline = shared_.environment.patches->trampoline();
-  Registers here = thread_->ReadRegisters();
-  if (here.rip >= trampoline.copy_in && here.rip < trampoline.committed) {
-    here.rip = trampoline.copy_in_failed;
-  } else if (here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
-             thread_->interrupted_state() != kCall) {
-    LeaveTrampoline(here);
-    copies_.Forget();
-  } else {
-    return false;
-  }
-  thread_->WriteRegisters(here);
-  thread_->Resume();
-  return true;
-}
-
-bool TrapContext::CopyOutLater(GuestAddr to, absl::Span<const char> from) {
-  return thread_ != nullptr && thread_->at() == Stop::kCall &&
-         copies_.Later(thread_->slot(), to, from);
-}
-
-void TrapContext::FlushCopies(AddressSpace& space) {
-  if (thread_ != nullptr && !copies_.Flush(thread_->slot(), space)) copy_failed_ = true;
-}
-
 void TrapContext::DescribeSignal(const Registers& regs, Event& event) {
   const HostThread::SignalInfo& info = thread_->signal_info();
   const bool memory = (info.signo == SIGSEGV && info.code != SI_KERNEL) ||
@@ -559,18 +496,6 @@ void TrapContext::ForgetHostThread() {
   schedstat_.reset();
   if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
   signal_thread_ = nullptr;
-}
-
-void TrapContext::SetAnswers(const Answers& answers) {
-  MutexLock lock(mu_);
-  answers_ = answers;
-  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(&answers);
-}
-
-void TrapContext::ClearAnswers() {
-  MutexLock lock(mu_);
-  answers_.reset();
-  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
 }
 
 }  // namespace caisson::platform::trap
