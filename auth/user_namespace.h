@@ -48,6 +48,11 @@ class UserNamespace : public RefCounted<UserNamespace> {
   bool SetGidMap(std::vector<IdExtent> map);
   std::vector<IdExtent> uid_map() const;
   std::vector<IdExtent> gid_map() const;
+  // Both: what ids are shown as here does not change any more.
+  bool maps_are_set() const {
+    MutexLock lock(mu_);
+    return !uid_map_.empty() && !gid_map_.empty();
+  }
   bool setgroups_allowed() const;
   void DenySetgroups();
 

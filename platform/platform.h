@@ -209,6 +209,16 @@ class Context {
   // CPU time spent in guest code, ns. From any thread.
   virtual uint64_t GuestCpuTime() = 0;
 
+  // What a platform may answer itself to getpid(2) and its like, without an event.
+  struct Answers {
+    uint32_t pid = 0, tid = 0, uid = 0, euid = 0, gid = 0, egid = 0;
+  };
+  // Between events, by the task's thread: from now on, in every address space. By default calls are
+  // events as before.
+  virtual void SetAnswers(const Answers& answers) { static_cast<void>(answers); }
+  // From any thread: calls made from now on are events again.
+  virtual void ClearAnswers() {}
+
   // What a platform can move along with its hand-offs, so that small arguments and results cost no
   // call of the host. By default nothing is.
   //

@@ -42,6 +42,8 @@ class Dispatcher final : public kernel::SyscallDispatcher {
   // Histograms of what calls take, blocking included, are kept from the first time this is called
   // with true; false stops the clock, and keeps them.
   void SetTiming(bool on);
+  // Whether either is on: then every call has to come here.
+  bool watched() const { return watched_.load(std::memory_order_relaxed) != 0; }
   // Null if there are none.
   const LatencyHistogram* latency(int number) const {
     const auto* all = latencies_.load(std::memory_order_acquire);

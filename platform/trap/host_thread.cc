@@ -151,6 +151,7 @@ void InitThreadPage(const stub::Slots& slots, size_t index) {
   page->stack_flags = kAutodisarm;
   page->stack_size = kStackSize;
   page->signal_mask = kGuestSignalMask;
+  page->answers = 0;
 }
 
 HostThread::Stop HostThread::Broken(const char* why) {
@@ -162,6 +163,15 @@ HostThread::Stop HostThread::Broken(const char* why) {
 HostThread::Stop HostThread::Dead() { return at_ = Stop::kDead; }
 
 void HostThread::Signal() { syscall(SYS_tgkill, stub_.pid(), tid_, kInterruptSignal); }
+
+void HostThread::SetAnswers(const Context::Answers* a) {
+  if (a != nullptr) {
+    page_->pid = a->pid, page_->tid = a->tid;
+    page_->uid = a->uid, page_->euid = a->euid;
+    page_->gid = a->gid, page_->egid = a->egid;
+  }
+  __atomic_store_n(&page_->answers, a != nullptr ? 1 : 0, __ATOMIC_SEQ_CST);
+}
 
 HostThread::Stop HostThread::WaitFor(int rounds) {
   return environment_.notify ? WaitForNotification(rounds) : WaitForState(rounds);

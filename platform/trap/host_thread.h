@@ -13,7 +13,7 @@
 #include "absl/types/span.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
-#include "platform/registers.h"
+#include "platform/platform.h"
 #include "platform/stub/stub_process.h"
 #include "platform/trap/patch_image.h"
 #include "platform/trap/slot.h"
@@ -75,6 +75,7 @@ class HostThread {
   pid_t pid() const { return stub_.pid(); }
   stub::StubProcess& stub() { return stub_; }
   Stop at() const { return at_; }
+  Slot& slot() { return *slot_; }
   const Notification& notification() const { return notification_; }
   const SignalInfo& signal_info() const { return info_; }
 
@@ -114,6 +115,9 @@ class HostThread {
   void Resume();
 
   void Signal();
+
+  // Null: none. While the thread is stopped; the null by any thread.
+  void SetAnswers(const Context::Answers* answers);
 
  private:
   HostThread(stub::StubProcess& stub, const ThreadEnvironment& environment, size_t slot, pid_t tid);

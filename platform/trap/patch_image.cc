@@ -20,11 +20,11 @@ namespace {
 //   lea r11, [rip + record]
 //   jmp [rip + entry]
 //   (padding) record
-constexpr size_t kTableSize = Trampoline::kEntries * sizeof(uint64_t);
 constexpr size_t kStubSize = 32;
+constexpr size_t kTableSize =
+    (Trampoline::kEntries * sizeof(uint64_t) + kStubSize - 1) / kStubSize * kStubSize;
 constexpr size_t kRecordOffset = 16;
 constexpr size_t kLeaSize = 7, kJmpSize = 6;
-static_assert(kTableSize % kStubSize == 0);
 static_assert(sizeof(SiteRecord) <= kStubSize - kRecordOffset);
 constexpr size_t kMaxSites = (PatchImage::kStubBytes - kTableSize) / kStubSize;
 constexpr unsigned kMfdExec = 0x10;  // Linux 6.3; without it a sysctl may forbid execution.
@@ -65,7 +65,7 @@ Result<std::unique_ptr<PatchImage>> PatchImage::Create(int source, int64_t delta
   stub::SharedMapping mapping(p, kSize);
   if (fcntl(fd.get(), F_ADD_SEALS, kSealFutureWrite | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     return FromHostErrno(errno);
-  std::memcpy(p, trampoline.entries.data(), kTableSize);
+  std::memcpy(p, trampoline.entries.data(), sizeof(trampoline.entries));
   return std::unique_ptr<PatchImage>(
       new PatchImage(source, delta, std::move(fd), std::move(mapping)));
 }

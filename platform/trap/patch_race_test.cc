@@ -37,7 +37,8 @@ void OnSignal(int, siginfo_t*, void* context) {
   regs.rax = static_cast<uint64_t>(g[REG_RAX]);
   regs.eflags = static_cast<uint64_t>(g[REG_EFL]);
   Slot& slot = *g_trap.slot;
-  switch (g_trap.set->Locate(regs, slot.registers.rsp)) {
+  const PatchSet::Place place = g_trap.set->Locate(regs, slot.registers.rsp);
+  switch (place) {
     case PatchSet::Place::kElsewhere:
       ++g_trap.elsewhere;
       return;
@@ -47,8 +48,10 @@ void OnSignal(int, siginfo_t*, void* context) {
     case PatchSet::Place::kAnswered:
       ++g_trap.answered;
       break;
+    case PatchSet::Place::kSaved:
     case PatchSet::Place::kCommitted: {
-      ++g_trap.committed;
+      const bool saved = place == PatchSet::Place::kSaved;
+      ++(saved ? g_trap.before : g_trap.committed);
       auto& state = *reinterpret_cast<std::atomic<uint32_t>*>(&slot.state);
       while ((state.load() & kTurnMask) != kGuest) sched_yield();
       const CallRegisters& r = slot.registers;
@@ -65,6 +68,7 @@ void OnSignal(int, siginfo_t*, void* context) {
       g[REG_R14] = static_cast<greg_t>(r.r14);
       g[REG_R15] = static_cast<greg_t>(r.r15);
       regs.rip = regs.rcx = r.rip;
+      if (saved) regs.rip -= 2;
       regs.rsp = r.rsp;
       regs.rax = r.rax;
       regs.eflags = regs.r11 = r.rflags;

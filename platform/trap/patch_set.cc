@@ -300,6 +300,7 @@ PatchSet::Place PatchSet::Locate(Registers& regs, uint64_t slot_rsp) const {
   const Trampoline& t = cache_.trampoline();
   const bool inside = regs.rip >= t.begin && regs.rip < t.answered_end;
   if (inside && regs.rip >= t.committed && regs.rip < t.end) return Place::kCommitted;
+  if (regs.rip >= t.copy_in && regs.rip < t.committed) return Place::kSaved;
   if (regs.rip >= t.answered && regs.rip < t.answered_end) {
     if (regs.rip >= t.answered_swapped) regs.rsp = slot_rsp;
     regs.rip = regs.rcx;
@@ -318,7 +319,7 @@ PatchSet::Place PatchSet::Locate(Registers& regs, uint64_t slot_rsp) const {
   if (image == nullptr) return Place::kElsewhere;
   Result<PatchImage::Site> site = image->SiteOfStub(stub - placed->stubs);
   if (!site.ok()) return Place::kElsewhere;
-  if (inside && regs.rip >= t.call_swapped && regs.rip < t.committed) regs.rsp = slot_rsp;
+  if (inside && regs.rip >= t.call_swapped && regs.rip < t.copy_in) regs.rsp = slot_rsp;
   regs.rip = placed->bias + site->file_offset;
   regs.rax = site->number;
   return Place::kBefore;

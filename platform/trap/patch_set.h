@@ -64,6 +64,7 @@ class PatchSet {
   enum class Place {
     kElsewhere,
     kBefore,     // The call has not been made: `regs` are put to its `syscall` instruction.
+    kSaved,      // It has not been made, and the slot's CallRegisters are the thread's registers.
     kAnswered,   // It has been answered in the stub: `regs` are put behind it.
     kCommitted,  // The sentry has it: the slot's CallRegisters are the thread's registers.
   };

@@ -59,8 +59,8 @@ class FakeThread {
   // What `serve` does with a call. Null: nobody answers.
   using Serve = std::function<void(CallRegisters&)>;
   explicit FakeThread(Serve serve, uint32_t spin_cycles = 20'000) {
-    slot_ = static_cast<Slot*>(aligned_alloc(4096, 4096));
-    std::memset(static_cast<void*>(slot_), 0, 4096);
+    slot_ = static_cast<Slot*>(aligned_alloc(stub::kSlotSize, stub::kSlotSize));
+    std::memset(static_cast<void*>(slot_), 0, stub::kSlotSize);
     page_ = static_cast<ThreadPage*>(aligned_alloc(4096, 4096));
     std::memset(static_cast<void*>(page_), 0, 4096);
     page_->spin_cycles = spin_cycles;

@@ -42,11 +42,22 @@ struct alignas(64) CallRegisters {
 };
 static_assert(sizeof(CallRegisters) == 128);
 
+// Bytes of the last page that the trampoline stores.
+struct CopyOutRecord {
+  uint64_t to;
+  uint32_t length;
+  uint32_t offset;  // In the slot.
+};
+inline constexpr size_t kMaxCopiesOut = 8;
+inline constexpr size_t kMaxCopyIn = 1024;
+inline constexpr size_t kMaxCopiedString = 256;  // With what is before it in its 8 bytes.
+
 // Everything here can be written by any guest thread of the stub at any time: the sentry copies a
 // value once, then checks it.
 struct Slot {
   alignas(64) uint32_t state;
-  uint32_t unused[15];
+  uint32_t copies;  // Of copy_out: how many the trampoline stores before it goes on. The sentry's.
+  uint32_t unused[14];
   CallRegisters registers;
 
   // kTrap. Addresses on the slot's stack, as the kernel passed them to the handler.
@@ -64,12 +75,19 @@ struct Slot {
   // At start: the number of the listener's descriptor in the stub, plus one; 0: none yet; negative:
   // the host's error.
   alignas(64) int32_t listener;
+
+  // Copies that go along with a patched call (copies.h). The bytes of copy_out are in the slot's
+  // last page.
+  alignas(64) uint64_t copied_in;  // Valid for calls that have a CopyRule.
+  CopyOutRecord copy_out[kMaxCopiesOut];
+  alignas(64) char copy_in[kMaxCopyIn];
 };
 
 // Before the slot's thread starts; `slot` is the sentry's mapping of it.
 inline void InitSlot(Slot* slot, size_t index) {
   slot->minus_self = ~SlotAddress(index) + 1;
   slot->thread_page = ThreadPageAddress(index);
+  slot->copies = 0;
 }
 
 // The parts of a slot: the struct; the alternate signal stack; a page for copies.
@@ -96,8 +114,8 @@ struct ThreadPage {
   // Answers that the trampoline gives itself, if `answers` is not 0 (PLATFORM.md 10). The sentry
   // turns them off by clearing it, and keeps them true while it is set.
   alignas(64) uint32_t answers;
-  uint32_t pid, tid, ppid, uid, euid, gid, egid;
-  uint32_t answered_unused[24];
+  uint32_t pid, tid, uid, euid, gid, egid;
+  uint32_t answered_unused[25];
 };
 static_assert(sizeof(ThreadPage) <= kPageSize);
 

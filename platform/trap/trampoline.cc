@@ -5,6 +5,7 @@
 #define XBYAK_NO_EXCEPTION
 #include <xbyak/xbyak.h>
 
+#include "platform/trap/copies.h"
 #include "platform/trap/slot.h"
 
 namespace caisson::platform::trap {
@@ -32,6 +33,7 @@ class Emitter {
     out_.end = Here();
     for (size_t i = 0; i < kAnsweredCalls.size(); ++i) Answer(i);
     AnswerTail();
+    Rules();
     return out_;
   }
 
@@ -75,14 +77,124 @@ class Emitter {
     g_.mov(g_.ecx, g_.dword[g_.r11 + offsetof(SiteRecord, number)]);
     g_.mov(g_.qword[g_.rax + kRegs + offsetof(CallRegisters, rax)], g_.rcx);
     for (const Saved& s : Rest()) g_.mov(g_.qword[g_.rax + kRegs + s.offset], s.reg);
+    CopyIn();
     g_.mov(g_.ecx, kCall);
     g_.xchg(g_.dword[g_.rax + offsetof(Slot, state)], g_.ecx);
     out_.committed = Here();
   }
 
+  // What CopyRules say of call ecx goes to Slot::copy_in. The slot has all registers but rax, rsp and
+  // rcx's number; `cld` because guests may have set the flag. A fault goes on at copy_in_failed.
+  void CopyIn() {
+    Xbyak::Label commit, sized, failed, copied, string, next;
+    const auto reg = [this](const Xbyak::Reg64& offset) {
+      return g_.qword[g_.rax + offset + kRegs];
+    };
+    out_.copy_in = Here();
+    g_.cmp(g_.ecx, static_cast<uint32_t>(kCopyRules.size()));
+    g_.jae(commit, Xbyak::CodeGenerator::T_NEAR);
+    g_.lea(g_.rdx, g_.ptr[g_.rip + rules_]);
+    g_.mov(g_.edx, g_.dword[g_.rdx + g_.rcx * 4]);
+    g_.test(g_.edx, g_.edx);
+    g_.jz(commit, Xbyak::CodeGenerator::T_NEAR);
+    g_.movzx(g_.ecx, g_.dl);
+    g_.mov(g_.rsi, reg(g_.rcx));
+    g_.lea(g_.rdi, g_.ptr[g_.rax + offsetof(Slot, copy_in)]);
+    g_.test(g_.edx, g_.edx);
+    g_.js(string);
+    g_.mov(g_.r8d, g_.edx);
+    g_.shr(g_.r8d, 16);
+    g_.movzx(g_.ecx, g_.dh);
+    g_.test(g_.ecx, g_.ecx);
+    g_.jz(sized);
+    g_.mov(g_.r8, reg(g_.rcx));
+    g_.cmp(g_.r8, static_cast<uint32_t>(kMaxCopyIn));
+    g_.ja(failed);
+    g_.L(sized);
+    g_.test(g_.rsi, g_.rsi);
+    g_.jz(failed);
+    g_.mov(g_.rcx, g_.r8);
+    g_.cld();
+    g_.rep();
+    g_.movsb();
+    g_.jmp(copied);
+
+    // By aligned words, which are never in two pages, until one has a NUL behind the string's start.
+    g_.L(string);
+    g_.mov(g_.ecx, g_.esi);
+    g_.and_(g_.ecx, 7);
+    g_.shl(g_.ecx, 3);
+    g_.and_(g_.rsi, -8);
+    g_.jz(failed);
+    g_.mov(g_.r9d, 1);
+    g_.shl(g_.r9, g_.cl);
+    g_.dec(g_.r9);  // What is before the start is no NUL.
+    g_.mov(g_.r10, 0x0101010101010101);
+    g_.mov(g_.r12, 0x8080808080808080);
+    g_.xor_(g_.r8d, g_.r8d);
+    g_.L(next);
+    g_.mov(g_.rdx, g_.qword[g_.rsi + g_.r8]);
+    g_.mov(g_.qword[g_.rdi + g_.r8], g_.rdx);
+    g_.add(g_.r8, 8);
+    g_.or_(g_.rdx, g_.r9);
+    g_.xor_(g_.r9d, g_.r9d);
+    g_.mov(g_.rcx, g_.rdx);
+    g_.sub(g_.rdx, g_.r10);
+    g_.not_(g_.rcx);
+    g_.and_(g_.rdx, g_.rcx);
+    g_.test(g_.rdx, g_.r12);
+    g_.jnz(copied);
+    g_.cmp(g_.r8, static_cast<uint32_t>(kMaxCopiedString));
+    g_.jb(next);
+    g_.jmp(copied);
+
+    g_.L(failed);
+    out_.copy_in_failed = Here();
+    g_.xor_(g_.r8d, g_.r8d);
+    g_.L(copied);
+    g_.mov(g_.qword[g_.rax + offsetof(Slot, copied_in)], g_.r8);
+    g_.L(commit);
+  }
+
+  // rbx: the slot, ecx: how many records. Registers and instructions as Trampoline says.
+  void CopyOut() {
+    Xbyak::Label next;
+    out_.copy_out = Here();
+    g_.mov(g_.r9d, g_.ecx);
+    g_.lea(g_.r8, g_.ptr[g_.rbx + offsetof(Slot, copy_out)]);
+    g_.cld();
+    g_.L(next);
+    out_.copy_out_next = Here();
+    g_.mov(g_.rdi, g_.qword[g_.r8 + offsetof(CopyOutRecord, to)]);
+    g_.mov(g_.ecx, g_.dword[g_.r8 + offsetof(CopyOutRecord, length)]);
+    g_.mov(g_.esi, g_.dword[g_.r8 + offsetof(CopyOutRecord, offset)]);
+    g_.add(g_.rsi, g_.rbx);
+    out_.copy_out_store = Here();
+    g_.rep();
+    g_.movsb();
+    out_.copy_out_stored = Here();
+    g_.add(g_.r8, static_cast<uint32_t>(sizeof(CopyOutRecord)));
+    g_.dec(g_.r9d);
+    out_.copy_out_counted = Here();
+    g_.jnz(next);
+    g_.jmp(restore_, Xbyak::CodeGenerator::T_NEAR);
+    out_.copy_out_end = Here();
+  }
+
+  void Rules() {
+    g_.align(16);
+    g_.L(rules_);
+    for (const CopyRule& rule : kCopyRules) {
+      g_.db(rule.address);
+      g_.db(rule.length);
+      g_.db(rule.size);
+      g_.db(rule.string ? 0x80 : 0);
+    }
+  }
+
   // From here registers are free: the slot has them all.
   void Wait() {
-    Xbyak::Label ring, look, spin, sleep, done;
+    Xbyak::Label ring, look, spin, sleep, done, copy_out;
     const Address turn = g_.byte[g_.rbx + offsetof(Slot, state)];
     const Address state = g_.dword[g_.rbx + offsetof(Slot, state)];
     g_.mov(g_.rbx, g_.rax);
@@ -110,6 +222,11 @@ class Emitter {
     // popfq, because the sentry may have changed any flag.
     g_.align(16);
     g_.L(done);
+    g_.mov(g_.ecx, g_.dword[g_.rbx + offsetof(Slot, copies)]);
+    g_.test(g_.ecx, g_.ecx);
+    g_.jnz(copy_out, Xbyak::CodeGenerator::T_NEAR);
+    g_.L(restore_);
+    out_.restore = Here();
     g_.lea(g_.rsp, g_.ptr[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
     g_.popfq();
     g_.mov(g_.r11, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
@@ -121,6 +238,10 @@ class Emitter {
     g_.mov(g_.rsp, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rsp)]);
     g_.mov(g_.rbx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rbx)]);
     g_.jmp(g_.rcx);
+    out_.restore_end = Here();
+
+    g_.L(copy_out);
+    CopyOut();
 
     g_.L(ring);
     hooks_.ring();
@@ -183,7 +304,7 @@ class Emitter {
   const uint64_t address_;
   const TrampolineHooks& hooks_;
   Trampoline out_;
-  Xbyak::Label general_, bad_, answered_;
+  Xbyak::Label general_, bad_, answered_, restore_, rules_;
 };
 
 const std::array<Saved, 12>& Emitter::Rest() {

@@ -23,7 +23,7 @@ struct SiteRecord {
 static_assert(sizeof(SiteRecord) == 8);
 
 // Calls that a thread answers itself from its thread page, in the order of the page's fields.
-inline constexpr std::array<uint32_t, 7> kAnsweredCalls = {39, 186, 110, 102, 107, 104, 108};
+inline constexpr std::array<uint32_t, 6> kAnsweredCalls = {39, 186, 102, 107, 104, 108};
 
 // Addresses in a stub; ranges are [a, b).
 struct Trampoline {
@@ -37,7 +37,15 @@ struct Trampoline {
   uint64_t answered_swapped = 0;
   uint64_t answered_end = 0;
   uint64_t call_swapped = 0;      // [call_swapped, committed).
+  uint64_t copy_in = 0;           // [copy_in, committed): CallRegisters are complete.
+  uint64_t copy_in_failed = 0;    // In it: where a copy that faults goes on, with nothing copied.
   uint64_t committed = 0;         // The sentry has the call: [committed, end).
+  // Of that, [copy_out, copy_out_end) stores Slot::copy_out. r9 records are left, of the present one
+  // nothing is stored before `store`, an instruction that has rcx bytes left, and all behind it; it is no
+  // longer counted from `counted` on. In [restore, restore_end) all is stored.
+  uint64_t copy_out = 0, copy_out_next = 0, copy_out_store = 0, copy_out_stored = 0;
+  uint64_t copy_out_counted = 0, copy_out_end = 0;
+  uint64_t restore = 0, restore_end = 0;
   uint64_t end = 0;
 };
 

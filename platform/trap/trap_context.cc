@@ -130,6 +130,8 @@ void TrapContext::Leave() {
   space_ = nullptr;
   killed_ = false;
   full_ = true;
+  copies_.Forget();
+  copy_failed_ = false;
 }
 
 void TrapContext::Detach() {
@@ -238,14 +240,17 @@ void TrapContext::FlushCounts() {
 }
 
 bool TrapContext::Run(Registers& regs) {
+  const bool by_call = thread_->at() == Stop::kCall && Same(regs, shown_, kUnknownInCall) &&
+                       IsCanonicalUser(regs.rip);
+  if (!by_call) FlushCopies(*space_);
+  if (std::exchange(copy_failed_, false) && regs.rip == shown_.rip) regs.rax = kCopyFailed;
   if (thread_->at() == Stop::kNotification) {
     if (Same(regs, shown_, kTold) && Same(regs, shown_, kUnknown) && AnswerNotification(regs))
       return true;
-  } else if (thread_->at() == Stop::kCall) {
-    if (Same(regs, shown_, kUnknownInCall) && IsCanonicalUser(regs.rip)) {
-      thread_->AnswerCall(regs);
-      return true;
-    }
+  } else if (by_call) {
+    copies_.Publish(thread_->slot());
+    thread_->AnswerCall(regs);
+    return true;
   }
   if (!BringToTrap()) return false;
   Complete(regs);
@@ -306,6 +311,9 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
       const Registers before = regs;
       regs = thread_->call_registers();
       for (auto field : {&Registers::fs_base, &Registers::gs_base}) regs.*field = before.*field;
+      copies_.TakeCall(thread_->slot(), regs, [this](uint64_t from, absl::Span<char> bytes) {
+        space_->patches().Overlay(from, bytes);
+      });
       shown_ = regs;
       full_ = false;
       in_call_ = true;
@@ -315,6 +323,7 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
       break;
   }
   in_call_ = false;
+  copies_.Forget();
   const HostThread::Notification& call = thread_->notification();
   event.kind = Event::Kind::kSyscall;
   event.compat32 = call.arch != AUDIT_ARCH_X86_64;
@@ -348,11 +357,14 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
     thread_->Resume();
     return false;
   }
+  const bool memory = of_cpu && (info.signo == SIGSEGV || info.signo == SIGBUS);
+  if (memory && HandleCopyFault()) return false;
   regs = thread_->ReadRegisters();
   full_ = true;
   const bool in_trampoline = LeaveTrampoline(regs);
+  copies_.Forget();
   if (!of_cpu) return true;
-  if (in_trampoline && (info.signo == SIGSEGV || info.signo == SIGBUS)) {
+  if (in_trampoline && memory) {
     // The gs base is the guest's own: no trampoline finds a slot by it.
     LOG_DEBUG("stub ", thread_->pid(), ": the guest uses gs");
     space_->patches().Disable();
@@ -383,32 +395,6 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
       break;
   }
   thread_->Resume();
-  return false;
-}
-
-// If the trap came in the code of a patched site: as if it had come in the guest's own code, before
-// or after the call. True for a place where the call has not been made.
-bool TrapContext::LeaveTrampoline(Registers& regs) {
-  const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
-  thread_->ReloadCall();
-  const Registers call = thread_->call_registers();
-  switch (space_->patches().Locate(regs, call.rsp)) {
-    case PatchSet::Place::kElsewhere:
-    case PatchSet::Place::kAnswered:
-      return false;
-    case PatchSet::Place::kBefore:
-      return true;
-    case PatchSet::Place::kCommitted:
-      break;
-  }
-  regs = call;
-  regs.orig_rax = ~uint64_t{0};
-  regs.fs_base = fs_base;
-  regs.gs_base = gs_base;
-  // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
-  // it has been answered, and this is what we wrote there.
-  if (thread_->interrupted_state() == kCall) regs.rip -= 2;
-  else regs.rax = thread_->call_result();
   return false;
 }
 

@@ -5,11 +5,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/mutex.h"
 #include "platform/platform.h"
 #include "platform/stub/cpu_clock.h"
+#include "platform/trap/copies.h"
 #include "platform/trap/spinner.h"
 #include "platform/trap/trap_address_space.h"
 #include "platform/trap/watchdog.h"
@@ -50,6 +52,11 @@ class TrapContext final : public Context {
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override;
   uint64_t GuestCpuTime() override;
+  void SetAnswers(const Answers& answers) override ABSL_LOCKS_EXCLUDED(mu_);
+  void ClearAnswers() override ABSL_LOCKS_EXCLUDED(mu_);
+  size_t CopiedIn(GuestAddr from, absl::Span<char> to) override { return copies_.In(from, to); }
+  bool CopyOutLater(GuestAddr to, absl::Span<const char> from) override;
+  void FlushCopies(AddressSpace& space) override;
 
  private:
   Result<void> Enter(TrapAddressSpace& space);
@@ -64,6 +71,7 @@ class TrapContext final : public Context {
   bool HandleStop(HostThread::Stop stop, Registers& regs, Event& event);
   bool HandleTrap(Registers& regs, Event& event);
   bool LeaveTrampoline(Registers& regs);
+  bool HandleCopyFault();
   void DescribeSignal(const Registers& regs, Event& event);
   void SetKilled(Event& event);
   void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
@@ -85,6 +93,8 @@ class TrapContext final : public Context {
   bool full_ = true;        // The caller has had all registers of the last event.
   Registers shown_{};       // What the caller has been told, if not full.
   bool in_call_ = false;    // It was a call of a patched site.
+  Copies copies_;
+  bool copy_failed_ = false;  // What CopyOutLater() took could not be stored.
   bool vsyscall_ = false;   // The notification is of a call of the vsyscall page.
   std::vector<char> pending_fp_;  // For the next host thread; empty: the initial state.
 
@@ -95,6 +105,7 @@ class TrapContext final : public Context {
   Mutex mu_;  // Before Watchdog::mu_.
   HostThread* signal_thread_ ABSL_GUARDED_BY(mu_) = nullptr;  // thread_, for other threads.
   bool watched_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<Answers> answers_ ABSL_GUARDED_BY(mu_);  // In the page of signal_thread_.
   TrapAddressSpace* prepared_space_ ABSL_GUARDED_BY(mu_) = nullptr;
   std::unique_ptr<HostThread> prepared_thread_ ABSL_GUARDED_BY(mu_);
   // CPU time. A host thread that nobody asked about has the time spent in Switch().

@@ -78,12 +78,14 @@ void TrapContext::TakeHostThread() {
   MutexLock lock(mu_);
   signal_thread_ = thread_.get();
   thread_ticks_ = SwitchTicks();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(answers_ ? &*answers_ : nullptr);
 }
 
 void TrapContext::ForgetHostThread() {
   MutexLock lock(mu_);
   ended_ns_ += HostThreadTime(/*open=*/false);
   schedstat_.reset();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
   signal_thread_ = nullptr;
 }
 

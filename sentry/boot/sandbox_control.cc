@@ -143,6 +143,7 @@ Reply SandboxKernel::Debug(const protocol::DebugRequest& request) {
   std::string text;
   if (request.has_set_strace()) dispatcher_.SetStrace(request.set_strace());
   if (request.has_set_timing()) dispatcher_.SetTiming(request.set_timing());
+  kernel_.AllowAnswers(!dispatcher_.watched());
   if (request.profile_hz() != 0) {
     const auto hz = static_cast<int>(std::min<uint32_t>(request.profile_hz(), 1 << 20));
     if (Result<void> started = profiler::Start(hz); !started.ok())

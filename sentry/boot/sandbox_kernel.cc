@@ -38,6 +38,7 @@ SandboxKernel::SandboxKernel(const protocol::SandboxConfig& config, const kernel
                              std::unique_ptr<platform::Platform> platform)
     : kernel_(std::move(platform), dispatcher_, kernel_config), host_files_(poller_) {
   dispatcher_.SetStrace(config.strace(), config.strace_filter());
+  kernel_.AllowAnswers(!dispatcher_.watched());
   RegisterFileSystems(kernel_);
 }
 

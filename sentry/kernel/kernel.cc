@@ -153,6 +153,17 @@ void Kernel::Pause() {
   }
 }
 
+void Kernel::AllowAnswers(bool allow) {
+  answers_allowed_.store(allow, std::memory_order_seq_cst);
+  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
+    MutexLock lock(tasks_mu_);
+    for (const RefPtr<Task>& t : g->tasks) {
+      t->RenewAnswers();
+      if (!allow) t->StopAnswers();
+    }
+  }
+}
+
 void Kernel::Resume() {
   paused_.store(false, std::memory_order_seq_cst);
   resume_queue_.Notify(kEventIn);

@@ -153,6 +153,8 @@ class Kernel {
   // Freezes all tasks at their next entry into the run loop, and lets them go again (pause).
   void Pause();
   void Resume();
+  // Whether platforms may answer calls that the sentry then does not see.
+  void AllowAnswers(bool allow) ABSL_LOCKS_EXCLUDED(tasks_mu_);
   bool paused() const { return paused_.load(std::memory_order_acquire); }
   WaitQueue& resume_queue() { return resume_queue_; }
 
@@ -214,6 +216,7 @@ class Kernel {
   std::atomic<uint64_t> task_count_{0};   // Tasks with a host thread.
   std::atomic<uint64_t> total_forks_{0};
   std::atomic<bool> paused_{false};
+  std::atomic<bool> answers_allowed_{true};
   WaitQueue resume_queue_;
   mutable Mutex unsupported_mu_;
   std::map<std::string, uint64_t> unsupported_ ABSL_GUARDED_BY(unsupported_mu_);

@@ -73,6 +73,7 @@ void Task::Run() {
          kernel_.paused_.load(std::memory_order_acquire)) &&
         !HandlePendingWork())
       break;
+    if (answers_stale_.load(std::memory_order_relaxed)) UpdateAnswers();
     phase_.store(Phase::kGuest, std::memory_order_seq_cst);
     // A signal sent before the store above would not have interrupted the context.
     if (interrupt_.load(std::memory_order_seq_cst)) {
@@ -99,6 +100,38 @@ void Task::Run() {
     }
   }
   ExitTask();
+}
+
+bool Task::MayAnswer() const {
+  return seccomp_mode() == 0 && kernel_.answers_allowed_.load(std::memory_order_seq_cst);
+}
+
+// The ids that a process asks for are its own: the platform may tell them, unless a filter or
+// somebody who watches has to see the call.
+void Task::UpdateAnswers() {
+  answers_stale_.store(false, std::memory_order_relaxed);
+  if (!MayAnswer()) {
+    context_->ClearAnswers();
+    return;
+  }
+  const auth::UserNamespace& ns = *creds_->user_ns;
+  if (!ns.maps_are_set()) {
+    // Whoever writes them changes what all in the namespace are told.
+    context_->ClearAnswers();
+    answers_stale_.store(true, std::memory_order_relaxed);
+    return;
+  }
+  const PidNamespace& pids = pid_namespace();
+  platform::Context::Answers answers;
+  answers.pid = static_cast<uint32_t>(TgidIn(pids));
+  answers.tid = static_cast<uint32_t>(TidIn(pids));
+  answers.uid = ns.FromKernelUid(creds_->ruid);
+  answers.euid = ns.FromKernelUid(creds_->euid);
+  answers.gid = ns.FromKernelGid(creds_->rgid);
+  answers.egid = ns.FromKernelGid(creds_->egid);
+  context_->SetAnswers(answers);
+  // Who forbade them meanwhile has cleared them before, or sees them set.
+  if (!MayAnswer()) context_->ClearAnswers();
 }
 
 void Task::HandleSyscall() {
@@ -200,6 +233,7 @@ bool Task::EmulateVsyscall(const platform::Event& event) {
 }
 
 bool Task::HandlePendingWork() {
+  memory_.Settle();  // It may stop or end here, while others go on with the memory it shares.
   if (kernel_.paused_.load(std::memory_order_acquire)) {
     vfs::ContextWaiter waiter(*this);
     kernel_.resume_queue().Add(waiter, kEventIn);

@@ -92,6 +92,7 @@ void Task::set_creds(RefPtr<const auth::Credentials> creds) {
   if (creds->ruid != creds_->ruid) user = kernel_.users().Get(creds->ruid);
   MutexLock lock(mu_);
   std::swap(creds_, creds);
+  RenewAnswers();
   if (!user) return;
   charge_.MoveTo(user);
   std::swap(user_, user);

@@ -152,6 +152,10 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   const NamespaceSet& namespaces() { return *namespaces_; }
   // A system call that has set all registers (rt_sigreturn, execve): no result is stored.
   void MarkRegistersReplaced() { registers_replaced_ = true; }
+  // What the platform may answer by itself has changed, or may be answered so again. Any thread.
+  void RenewAnswers() { answers_stale_.store(true, std::memory_order_relaxed); }
+  // Every call is to reach the sentry from now on. Any thread.
+  void StopAnswers() { context_->ClearAnswers(); }
   // What the end of this process undoes of its semop(2) calls; made when first asked for.
   ipc::SemUndoList& sem_undo();
   void DropSemUndo();  // Undoes them now: it leaves the IPC namespace.
@@ -300,6 +304,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   // Delivers signals, stops and exits; false once the task must end.
   bool HandlePendingWork();
   void ApplySyscallResult(const SyscallResult& result);
+  void UpdateAnswers();
+  bool MayAnswer() const;
   // signal_delivery.cc
   void RecalcInterruptLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(group_->signal_mu);
   void SignalWake(bool killed);
@@ -339,6 +345,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
 
   std::unique_ptr<platform::Context> context_;
   TaskMemory memory_{*this};
+  std::atomic<bool> answers_stale_{true};  // Relaxed: what StopAnswers() is for does not wait for it.
   platform::Registers regs_;
   bool registers_replaced_ = false;
   bool in_syscall_ = false;          // A result that may have to be restarted is in rax.

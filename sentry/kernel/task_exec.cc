@@ -148,6 +148,7 @@ Result<void> Task::KillOtherThreads() {
       MutexLock self_lock(mu_);
       retired_pid_ = std::move(pid_);
       pid_ = group_->pid_ref();
+      RenewAnswers();
     }
     group_->pid().task = this;
     group_->leader = this;

@@ -44,7 +44,8 @@ void Task::SetInitialSeccomp(RefPtr<SeccompFilter> filter, int mode) {
 Result<void> Task::SetSeccompStrict() {
   MutexLock lock(seccomp_mu_);
   if (seccomp_mode_.load(std::memory_order_relaxed) == kModeFilter) return Errno::kEINVAL;
-  seccomp_mode_.store(kModeStrict, std::memory_order_relaxed);
+  seccomp_mode_.store(kModeStrict, std::memory_order_seq_cst);
+  StopAnswers();
   return {};
 }
 
@@ -73,8 +74,9 @@ SyscallResult Task::AddSeccompFilter(std::vector<bpf::Instruction> program, bool
       MutexLock update_lock(t->seccomp_mu_);
       old.push_back(std::move(t->seccomp_));
       t->seccomp_ = filter;
-      t->seccomp_mode_.store(kModeFilter, std::memory_order_relaxed);
+      t->seccomp_mode_.store(kModeFilter, std::memory_order_seq_cst);
       t->seccomp_changed_.store(true, std::memory_order_release);
+      t->StopAnswers();
       if (no_new_privs.load(std::memory_order_relaxed)) t->no_new_privs.store(true, std::memory_order_relaxed);
     }
     return 0;

@@ -1,0 +1,79 @@
+// Calls of patched sites: what goes along with them, and a trap in the middle of one.
+#include "platform/trap/trap_context.h"
+
+namespace caisson::platform::trap {
+
+// If the trap came in the code of a patched site: as if it had come in the guest's own code, before
+// or after the call. True for a place where the call has not been made.
+bool TrapContext::LeaveTrampoline(Registers& regs) {
+  const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
+  thread_->ReloadCall();
+  const Registers call = thread_->call_registers();
+  switch (space_->patches().Locate(regs, call.rsp)) {
+    case PatchSet::Place::kElsewhere:
+    case PatchSet::Place::kAnswered:
+      return false;
+    case PatchSet::Place::kBefore:
+      return true;
+    case PatchSet::Place::kSaved:
+    case PatchSet::Place::kCommitted:
+      break;
+  }
+  const Registers here = regs;
+  regs = call;
+  regs.orig_rax = ~uint64_t{0};
+  regs.fs_base = fs_base;
+  regs.gs_base = gs_base;
+  // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
+  // it has been answered, and this is what we wrote there.
+  const Trampoline& trampoline = shared_.environment.patches->trampoline();
+  if (here.rip < trampoline.committed || thread_->interrupted_state() == kCall) {
+    regs.rip -= 2;
+  } else {
+    regs.rax = thread_->call_result();
+    if (!copies_.Finish(thread_->slot(), *space_, trampoline, here)) regs.rax = kCopyFailed;
+  }
+  return false;
+}
+
+// A fault of the trampoline's at guest memory, which is no event. What was to come along with a call
+// is left to the sentry; what the guest's memory did not take, it gets as copies of the sentry's do.
+bool TrapContext::HandleCopyFault() {
+  const Trampoline& trampoline = shared_.environment.patches->trampoline();
+  Registers here = thread_->ReadRegisters();
+  if (here.rip >= trampoline.copy_in && here.rip < trampoline.committed) {
+    here.rip = trampoline.copy_in_failed;
+  } else if (here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
+             thread_->interrupted_state() != kCall) {
+    LeaveTrampoline(here);
+    copies_.Forget();
+  } else {
+    return false;
+  }
+  thread_->WriteRegisters(here);
+  thread_->Resume();
+  return true;
+}
+
+bool TrapContext::CopyOutLater(GuestAddr to, absl::Span<const char> from) {
+  return thread_ != nullptr && thread_->at() == HostThread::Stop::kCall &&
+         copies_.Later(thread_->slot(), to, from);
+}
+
+void TrapContext::FlushCopies(AddressSpace& space) {
+  if (thread_ != nullptr && !copies_.Flush(thread_->slot(), space)) copy_failed_ = true;
+}
+
+void TrapContext::SetAnswers(const Answers& answers) {
+  MutexLock lock(mu_);
+  answers_ = answers;
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(&answers);
+}
+
+void TrapContext::ClearAnswers() {
+  MutexLock lock(mu_);
+  answers_.reset();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
+}
+
+}  // namespace caisson::platform::trap
