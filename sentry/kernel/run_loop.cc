@@ -85,6 +85,13 @@ void Task::Run() {
     phase_.store(Phase::kKernel, std::memory_order_seq_cst);
     switch (event.kind) {
       case platform::Event::Kind::kSyscall:
+        if (event.compat32) {
+          // int 0x80 and the like: numbers of a table that we do not have.
+          in_syscall_ = true;
+          restart_code_ = Errno{0};
+          ApplySyscallResult(Errno::kENOSYS);
+          break;
+        }
         HandleSyscall();
         break;
       case platform::Event::Kind::kFault:
