@@ -1,4 +1,5 @@
-// Locks over pthread with Abseil's annotations (STYLE.md says why not absl::Mutex).
+// Locks over pthread with Abseil's annotations. Not absl::Mutex: its deadlock detector costs 38 ns a lock, and aborts on an
+// inversion that a guest could provoke.
 #ifndef CAISSON_BASE_MUTEX_H_
 #define CAISSON_BASE_MUTEX_H_
 

@@ -1,4 +1,4 @@
-// absl::Status, the error world of operators (STYLE.md section 3): macros and errno texts.
+// absl::Status, the error world of operators: macros and errno texts.
 #ifndef CAISSON_BASE_STATUS_H_
 #define CAISSON_BASE_STATUS_H_
 

@@ -42,10 +42,10 @@ SyscallResult Mount(Task& task, GuestAddr source_address, PathPtr target, GuestA
   mount_flags &= ~vfs::kMountStrictatime;
   constexpr uint64_t kPropagation = vfs::kMountShared | vfs::kMountPrivate | vfs::kMountSlave | vfs::kMountUnbindable;
   if ((flags & (vfs::kMountRemount | vfs::kMountBind)) == (vfs::kMountRemount | vfs::kMountBind)) {
-    TRY(ns.RemountFlags(at, mount_flags));
+    TRY(ns.RemountFlags(at, flags));
   } else if ((flags & vfs::kMountRemount) != 0) {
     TRY(at.mount->fs().Remount(task, flags, data));
-    TRY(ns.RemountFlags(at, mount_flags));
+    TRY(ns.RemountFlags(at, flags));
   } else if ((flags & vfs::kMountBind) != 0) {
     if (source.empty()) return Errno::kEINVAL;
     vfs::VfsPath from = TRY(vfs::Walk(task, TRY(StartOf(task, Fd{kAtFdcwd}, source)), source, {}));

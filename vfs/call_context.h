@@ -38,6 +38,12 @@ class CallContext {
   // last Block() returns at once. Errors: ETIMEDOUT; kERESTARTSYS when a signal is pending.
   virtual Result<void> Block(int64_t deadline) = 0;
   virtual void Wake() = 0;  // From any thread, also under a wait queue's lock.
+  // Wake() in two steps: Parker::Ring() of the result, without the locks under which this was called,
+  // ends the sleep. Until then the sleeper may go on or not, after that it does. The caller may be gone meanwhile.
+  virtual const void* MarkWoken() {
+    Wake();
+    return nullptr;
+  }
 
   // Sends a signal that the operation causes to the caller (SIGPIPE, SIGXFSZ, SIGTTIN to its
   // process group where `to_group`).

@@ -44,13 +44,14 @@ Result<void> Mount::BeginWrite() {
 
 void Mount::EndWrite() { writers_.fetch_sub(1, std::memory_order_seq_cst); }
 
-MountNamespace::MountNamespace(RefPtr<Shared> shared)
+MountNamespace::MountNamespace(RefPtr<Shared> shared, RefPtr<const auth::UserNamespace> owner)
     : shared_(std::move(shared)),
+      owner_(std::move(owner)),
       inode_number_(g_next_inode.fetch_add(1, std::memory_order_relaxed)) {}
 
 RefPtr<MountNamespace> MountNamespace::New(RefPtr<FileSystem> root, uint64_t flags,
                                            std::string source) {
-  auto ns = RefPtr<MountNamespace>::Adopt(new MountNamespace(MakeRef<Shared>()));
+  auto ns = RefPtr<MountNamespace>::Adopt(new MountNamespace(MakeRef<Shared>(), nullptr));
   RefPtr<Dentry> dentry = root->RootDentry();
   if ((flags & (kMountNoatime | kMountStrictatime)) == 0) flags |= kMountRelatime;
   auto mount = MakeRef<Mount>(std::move(root), std::move(dentry), flags, std::move(source));
@@ -118,13 +119,17 @@ std::vector<RefPtr<Mount>> MountNamespace::Mounts() const {
   return mounts;
 }
 
-RefPtr<MountNamespace> MountNamespace::Clone(std::vector<VfsPath*> paths) {
-  auto copy = RefPtr<MountNamespace>::Adopt(new MountNamespace(shared_));
+RefPtr<MountNamespace> MountNamespace::Clone(std::vector<VfsPath*> paths,
+                                             RefPtr<const auth::UserNamespace> owner) {
+  const bool less_privileged = owner != owner_;
+  auto copy = RefPtr<MountNamespace>::Adopt(new MountNamespace(shared_, std::move(owner)));
   std::vector<VfsPath> old_places;  // Dropped after the lock.
   WriterLock lock(MountTree::lock());
   // The copies come in the order of the originals: both are walked in preorder.
-  copy->root_ =
-      MountTree::CopyTree(*shared_, *root_, root_->root(), MountTree::kCopyUnbindable).value();
+  const unsigned flags = MountTree::kCopyUnbindable |
+                         (less_privileged ? MountTree::kSlave : MountTree::kPlain);
+  copy->root_ = MountTree::CopyTree(*shared_, *root_, root_->root(), flags).value();
+  if (less_privileged) MountTree::LockTree(*copy->root_);
   MountTree::SetNamespace(*copy->root_, copy.get());
   std::vector<Mount*> from = MountTree::Preorder(*root_);
   std::vector<Mount*> to = MountTree::Preorder(*copy->root_);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "auth/user_namespace.h"
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "base/result.h"
@@ -99,6 +100,9 @@ class Mount : public RefCounted<Mount> {
   RefPtr<PeerGroup> peers_;        // Null: not shared.
   RefPtr<PeerGroup> master_;       // Null: not a slave.
   bool unbindable_ = false;
+  // Linux MNT_LOCKED and MNT_LOCK_*: of a mount that a less privileged user namespace inherited.
+  bool locked_ = false;          // Stays where it is: it may cover something.
+  uint64_t locked_flags_ = 0;    // Those of flags_ that stay as they are.
   bool expiry_mark_ = false;
 };
 
@@ -116,7 +120,11 @@ class MountNamespace : public RefCounted<MountNamespace> {
   DeviceRegistry* devices() const;
 
   // CLONE_NEWNS: a copy, and the places in the copy of `paths` (root, cwd).
-  RefPtr<MountNamespace> Clone(std::vector<VfsPath*> paths);
+  // `owner` is the user namespace that owns it; where that is another than this one's, the mounts
+  // are locked and shared ones become slaves (mount_namespaces(7), "Restrictions on mount
+  // namespaces"). Null: the initial one.
+  RefPtr<MountNamespace> Clone(std::vector<VfsPath*> paths,
+                               RefPtr<const auth::UserNamespace> owner = nullptr);
 
   // The mount on top of `at`, all the way up; `at` itself if there is none.
   VfsPath FollowMounts(VfsPath at) const;
@@ -157,10 +165,11 @@ class MountNamespace : public RefCounted<MountNamespace> {
 
  private:
   friend class MountTree;
-  explicit MountNamespace(RefPtr<Shared> shared);
+  MountNamespace(RefPtr<Shared> shared, RefPtr<const auth::UserNamespace> owner);
   void Changed();
 
   const RefPtr<Shared> shared_;
+  const RefPtr<const auth::UserNamespace> owner_;  // Null: the initial one.
   RefPtr<Mount> root_;         // Guarded by the mount lock.
   uint32_t mount_count_ = 0;   // Guarded by the mount lock.
   std::atomic<uint64_t> generation_{0};

@@ -55,8 +55,11 @@ Result<void> MountNamespace::Bind(const VfsPath& from, const VfsPath& at, bool r
   if (recursive) {
     copy = TRY(MountTree::CopyTree(*shared_, *from.mount, from.dentry, MountTree::kPlain));
   } else {
+    // What locked mounts cover would show in the copy.
+    if (MountTree::HasLockedChildren(*from.mount, *from.dentry)) return Errno::kEINVAL;
     copy = MountTree::Clone(*shared_, *from.mount, from.dentry, MountTree::kPlain);
   }
+  copy->locked_ = false;
   garbage.push_back(copy);
   Result<void> attached = MountTree::AttachRecursive(*shared_, copy, *top.mount, top.dentry);
   if (!attached.ok()) MountTree::UnmountTree(*copy, false, &garbage);
@@ -72,7 +75,7 @@ Result<void> MountNamespace::Move(const VfsPath& from, const VfsPath& to) {
   top = MountTree::Topmost(to);
   Mount& mount = *from.mount;
   if (mount.ns_ != this || top.mount->ns_ != this) return Errno::kEINVAL;
-  if (!IsMountRoot(from) || mount.parent_ == nullptr) return Errno::kEINVAL;
+  if (!IsMountRoot(from) || mount.parent_ == nullptr || mount.locked_) return Errno::kEINVAL;
   if (top.dentry->is_deleted()) return Errno::kENOENT;
   if (IsDirectory(*top.dentry) != IsDirectory(*from.dentry)) return Errno::kEINVAL;
   // Its unmount from there would have to propagate, which nothing could undo.
@@ -103,6 +106,10 @@ Result<void> MountNamespace::RemountFlags(const VfsPath& at, uint64_t flags) {
   } else {
     flags = NormalFlags(flags);
   }
+  // can_change_locked_flags(): a restriction stays, and atime as it is.
+  if (((old & ~flags) & mount.locked_flags_ & ~kAtimeFlags) != 0) return Errno::kEPERM;
+  if (((old ^ flags) & mount.locked_flags_ & kAtimeFlags & ~kMountStrictatime) != 0)
+    return Errno::kEPERM;
   mount.flags_.store(flags, std::memory_order_seq_cst);
   if ((flags & ~old & kMountReadOnly) != 0 &&
       mount.writers_.load(std::memory_order_seq_cst) > 0) {
@@ -149,7 +156,7 @@ Result<void> MountNamespace::Unmount(const VfsPath& at, int flags) {
   MountTree::Garbage garbage;
   WriterLock lock(MountTree::lock());
   Mount& mount = *at.mount;
-  if (mount.ns_ != this) return Errno::kEINVAL;
+  if (mount.ns_ != this || mount.locked_) return Errno::kEINVAL;
   // The tree's reference, or the namespace's, and the caller's.
   const bool busy = !mount.children_.empty() || mount.ref_count() > 2;
   if ((flags & kUmountExpire) != 0) {
@@ -161,6 +168,8 @@ Result<void> MountNamespace::Unmount(const VfsPath& at, int flags) {
     return Errno::kEBUSY;
   // Linux differs: it would leave a namespace without a root, where every path fails.
   if (root_.get() == &mount) return (flags & kUmountDetach) != 0 ? Errno::kEINVAL : Errno::kEBUSY;
+  // Linux differs: there a locked mount stays on what was unmounted with it (UMOUNT_CONNECTED), so
+  // that who stands in it does not see below.
   MountTree::UnmountTree(mount, /*propagate=*/true, &garbage);
   return {};
 }
@@ -187,7 +196,7 @@ Result<void> MountNamespace::PivotRoot(const VfsPath& new_root, const VfsPath& p
   if (!IsDirectory(*new_root.dentry) || !IsDirectory(*old.dentry)) return Errno::kENOTDIR;
   // The namespace's own root has no parent here (in Linux, the hidden rootfs).
   if (root_mount.parent_ == nullptr && root_.get() != &root_mount) return Errno::kEINVAL;
-  if (new_mount.parent_ == nullptr) return Errno::kEINVAL;
+  if (new_mount.parent_ == nullptr || new_mount.locked_) return Errno::kEINVAL;
   if (!MountTree::IsReachable(old_mount, *old.dentry, new_root)) return Errno::kEINVAL;
   if (!MountTree::IsReachable(new_mount, *new_root.dentry, old_root)) return Errno::kEINVAL;
   new_place = new_mount.mountpoint_;
@@ -202,6 +211,8 @@ Result<void> MountNamespace::PivotRoot(const VfsPath& new_root, const VfsPath& p
     root_ = hold_new;
   }
   root_mount.expiry_mark_ = false;
+  // What is at the place of the locked one is.
+  if (std::exchange(root_mount.locked_, false)) new_mount.locked_ = true;
   Changed();
   return {};
 }

@@ -109,6 +109,8 @@ RefPtr<Mount> MountTree::Clone(MountNamespace::Shared& shared, Mount& old, RefPt
                                unsigned flags) {
   auto copy = MakeRef<Mount>(RefPtr<FileSystem>(&old.fs()), std::move(root), old.flags(),
                              old.source());
+  copy->locked_ = old.locked_;
+  copy->locked_flags_ = old.locked_flags_;
   copy->unbindable_ = (flags & kCopyUnbindable) != 0 && old.unbindable_;
   if ((flags & kSlave) != 0 && old.peers_ != nullptr) {
     copy->master_ = old.peers_;
@@ -132,6 +134,14 @@ Result<RefPtr<Mount>> MountTree::CopyTree(MountNamespace::Shared& shared, Mount&
   const bool unbindable_too = (flags & kCopyUnbindable) != 0;
   if (top.unbindable_ && !unbindable_too) return Errno::kEINVAL;
   const Dentry* below = root.get();
+  if (!unbindable_too) {
+    // A copy without what covers something would show it.
+    for (const Mount* m : Preorder(top)) {
+      if (m != &top && m->unbindable_ && m->locked_ &&
+          (m->parent_ != &top || below->IsAncestorOf(*m->mountpoint_)))
+        return Errno::kEPERM;
+    }
+  }
   RefPtr<Mount> result = Clone(shared, top, std::move(root), flags);
   std::vector<std::pair<Mount*, Mount*>> stack{{&top, result.get()}};
   while (!stack.empty()) {
@@ -206,6 +216,8 @@ Result<void> MountTree::AttachRecursive(MountNamespace::Shared& shared, RefPtr<M
   }
   for (Copy& c : copies) {
     SetNamespace(*c.tree, c.parent->ns_);
+    if (parent.ns_ != nullptr && c.parent->ns_->owner_ != parent.ns_->owner_) LockTree(*c.tree);
+    c.tree->locked_ = false;
     // A copy lies under what is mounted there already.
     Mount* covering = FindChild(*c.parent, *at);
     Mount* top = c.tree.get();
@@ -297,6 +309,21 @@ void MountTree::UnmountTree(Mount& top, bool propagate, Garbage* garbage) {
     }
   }
   for (MountNamespace* ns : changed) ns->Changed();
+}
+
+void MountTree::LockTree(Mount& top) {
+  constexpr uint64_t kAtime = kMountNoatime | kMountNodiratime | kMountRelatime | kMountStrictatime;
+  constexpr uint64_t kOthers = kMountReadOnly | kMountNosuid | kMountNodev | kMountNoexec;
+  for (Mount* m : Preorder(top)) {
+    m->locked_flags_ |= kAtime | (m->flags() & kOthers);
+    if (m != &top) m->locked_ = true;
+  }
+}
+
+bool MountTree::HasLockedChildren(const Mount& mount, const Dentry& below) {
+  for (const auto& [order, child] : mount.children_.in_order())
+    if (child->locked_ && below.IsAncestorOf(*child->mountpoint_)) return true;
+  return false;
 }
 
 void MountTree::MakeShared(MountNamespace::Shared& shared, Mount& mount) {

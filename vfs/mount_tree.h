@@ -60,7 +60,7 @@ class MountTree {
 
   static RefPtr<Mount> Clone(MountNamespace::Shared& shared, Mount& old, RefPtr<Dentry> root,
                              unsigned flags);
-  // Errors: EINVAL if `top` is unbindable.
+  // Errors: EINVAL if `top` is unbindable, EPERM if something below is that is locked too.
   static Result<RefPtr<Mount>> CopyTree(MountNamespace::Shared& shared, Mount& top,
                                         RefPtr<Dentry> root, unsigned flags);
   // Attaches the tree `source` and what propagation makes of it (Linux attach_recursive_mnt()).
@@ -71,6 +71,11 @@ class MountTree {
   static void UnmountTree(Mount& top, bool propagate, Garbage* garbage);
   // Whether a copy of `mount` that an unmount would propagate to is in use.
   static bool PropagatedCopiesBusy(const Mount& mount);
+
+  // What `top` and all below it may not lose, and that all but `top` stay where they are
+  // (lock_mnt_tree()).
+  static void LockTree(Mount& top);
+  static bool HasLockedChildren(const Mount& mount, const Dentry& below);
 
   static void MakeShared(MountNamespace::Shared& shared, Mount& mount);
   static void MakeSlave(Mount& mount);

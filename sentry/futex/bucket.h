@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/mutex.h"
+#include "base/parker.h"
 #include "sentry/futex/futex.h"
 
 namespace caisson::futex {
@@ -17,7 +18,7 @@ inline constexpr int kMaxFaultTries = 16;
 inline constexpr int kMaxExchangeTries = 2000;
 inline constexpr size_t kBuckets = 256;
 
-// On the stack of a sleeping caller. All fields but `bucket` are guarded by the lock of the bucket
+// On the stack of a sleeping caller. All fields but the atomic ones are guarded by the lock of the bucket
 // that it is or was last in.
 struct Waiter {
   Waiter(vfs::CallContext& ctx_in, mm::MemoryManager& mm_in, GuestAddr addr_in)
@@ -28,7 +29,8 @@ struct Waiter {
   GuestAddr addr;
   mm::MemoryManager::FutexKey key;
   uint32_t bitset = ~0u;
-  bool woken = false;
+  // Set under the lock, as the last that a waker does with this. Whoever reads true needs no lock.
+  std::atomic<bool> woken{false};
   std::atomic<Bucket*> bucket{nullptr};  // Changed by requeue under both locks; acquire, release.
   Waiter* prev = nullptr;
   Waiter* next = nullptr;
@@ -42,6 +44,27 @@ struct Waiter {
   // Waits to be moved to that PI futex (FUTEX_WAIT_REQUEUE_PI).
   std::optional<mm::MemoryManager::FutexKey> target;
   GuestAddr target_addr;
+};
+
+// Whom to ring once the locks are dropped: a sleeper that runs at once would meet them.
+class Wakes {
+ public:
+  Wakes() = default;
+  ~Wakes() {
+    for (size_t i = 0; i < n_; ++i) Parker::Ring(words_[i]);
+  }
+  Wakes(const Wakes&) = delete;
+  Wakes& operator=(const Wakes&) = delete;
+  void Add(const void* word) {
+    if (word == nullptr) return;
+    if (n_ == kMax) Parker::Ring(word);
+    else words_[n_++] = word;
+  }
+
+ private:
+  static constexpr size_t kMax = 64;
+  const void* words_[kMax];
+  size_t n_ = 0;
 };
 
 struct alignas(64) Bucket {
@@ -66,11 +89,13 @@ struct alignas(64) Bucket {
     w.prev = w.next = nullptr;
     count.fetch_sub(1);
   }
-  // Takes `w` off and lets its caller go on. Its stack may be gone once the lock is dropped.
-  void WakeUp(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+  // Takes `w` off and lets its caller go on. Its stack may be gone at once.
+  // `wakes` ends after the lock is dropped.
+  void WakeUp(Waiter& w, Wakes& wakes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     Remove(w);
-    w.woken = true;
-    w.ctx->Wake();
+    // In this order: a sleeper that goes on sees `woken`, or takes the lock to look again.
+    wakes.Add(w.ctx->MarkWoken());
+    w.woken.store(true, std::memory_order_release);
   }
   Waiter* First(const mm::MemoryManager::FutexKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     for (Waiter* w = head; w != nullptr; w = w->next) {

@@ -14,14 +14,15 @@ namespace {
 // Wakes at most `limit` waiters (at least one, as Linux) of `key`. Errors: EINVAL for one of a PI
 // operation.
 Result<int> WakeAllLocked(Bucket& bucket, const mm::MemoryManager::FutexKey& key, int limit,
-                          uint32_t bitset) ABSL_EXCLUSIVE_LOCKS_REQUIRED(bucket.mu) {
+                          uint32_t bitset, Wakes& wakes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(bucket.mu) {
   int woken = 0;
   for (Waiter* w = bucket.head; w != nullptr;) {
     Waiter* next = w->next;
     if (w->key == key) {
       if (w->pi || w->target) return Errno::kEINVAL;
       if ((w->bitset & bitset) != 0) {
-        bucket.WakeUp(*w);
+        bucket.WakeUp(*w, wakes);
         if (++woken >= limit) break;
       }
     }
@@ -69,10 +70,11 @@ Result<void> FutexManager::Enqueue(Waiter& waiter, uint32_t expected) {
 // that is tested under it, and only under it can the waiter be moved.
 bool FutexManager::Unqueue(Waiter& waiter) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   for (;;) {
+    if (waiter.woken.load(std::memory_order_acquire)) return false;
     Bucket* bucket = waiter.bucket.load(std::memory_order_acquire);
     MutexLock lock(bucket->mu);
     if (bucket != waiter.bucket.load(std::memory_order_acquire)) continue;
-    if (waiter.woken) return false;
+    if (waiter.woken.load(std::memory_order_relaxed)) return false;
     bucket->Remove(waiter);
     return true;
   }
@@ -81,9 +83,10 @@ bool FutexManager::Unqueue(Waiter& waiter) ABSL_NO_THREAD_SAFETY_ANALYSIS {
 // As Unqueue() about the lock.
 bool FutexManager::IsWoken(Waiter& waiter) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   for (;;) {
+    if (waiter.woken.load(std::memory_order_acquire)) return true;
     Bucket* bucket = waiter.bucket.load(std::memory_order_acquire);
     MutexLock lock(bucket->mu);
-    if (bucket == waiter.bucket.load(std::memory_order_acquire)) return waiter.woken;
+    if (bucket == waiter.bucket.load(std::memory_order_acquire)) return waiter.woken.load();
   }
 }
 
@@ -116,8 +119,9 @@ Result<int> FutexManager::Wake(Word word, int count, uint32_t bitset) {
   const Key key = TRY(KeyOf(word));
   Bucket& bucket = BucketOf(key);
   if (bucket.count.load() == 0) return 0;
+  Wakes wakes;
   MutexLock lock(bucket.mu);
-  return WakeAllLocked(bucket, key, count, bitset);
+  return WakeAllLocked(bucket, key, count, bitset, wakes);
 }
 
 Result<int> FutexManager::Requeue(Word from, Word to, int wake, int requeue,
@@ -129,6 +133,7 @@ Result<int> FutexManager::Requeue(Word from, Word to, int wake, int requeue,
   Bucket& b = BucketOf(target);
   for (int tries = 0;; ++tries) {
     if (expected && TRY(from.mm.Load32(from.addr)) != *expected) return Errno::kEAGAIN;
+    Wakes wakes;
     TwoBuckets lock(a, b);
     if (expected) {
       Result<uint32_t> value = from.mm.address_space().Load32(from.addr);
@@ -144,7 +149,7 @@ Result<int> FutexManager::Requeue(Word from, Word to, int wake, int requeue,
       if (w->key == source) {
         if (w->pi || w->target) return Errno::kEINVAL;
         if (done < wake) {
-          a.WakeUp(*w);
+          a.WakeUp(*w, wakes);
         } else if (!(source == target)) {
           a.Remove(*w);
           w->key = target;
@@ -175,6 +180,7 @@ Result<int> FutexManager::WakeOp(Word first, Word second, int wake_first, int wa
   int faults = 0;
   for (;;) {
     TRY(second.mm.Load32(second.addr));
+    Wakes wakes;
     TwoBuckets lock(a, b);
     platform::AddressSpace& space = second.mm.address_space();
     Result<uint32_t> old = space.Load32(second.addr);
@@ -229,9 +235,9 @@ Result<int> FutexManager::WakeOp(Word first, Word second, int wake_first, int wa
       default:
         return Errno::kENOSYS;  // After the operation, as Linux.
     }
-    int woken = TRY(WakeAllLocked(a, one, wake_first, ~0u));
+    int woken = TRY(WakeAllLocked(a, one, wake_first, ~0u, wakes));
     if (!holds) return woken;
-    int more = TRY(WakeAllLocked(b, two, wake_second, ~0u));
+    int more = TRY(WakeAllLocked(b, two, wake_second, ~0u, wakes));
     return woken + more;
   }
 }

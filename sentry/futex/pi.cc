@@ -23,7 +23,8 @@ Errno InterruptedError(Errno e) { return e == Errno::kERESTARTSYS ? Errno::kERES
 // Gives the lock in `word` to the first waiter of the key: stores its tid, with `extra` bits, and
 // wakes it. False if the word is not `current` any more.
 Result<bool> HandOver(Bucket& bucket, Waiter& first, const Word& word, uint32_t current,
-                      uint32_t extra) ABSL_EXCLUSIVE_LOCKS_REQUIRED(bucket.mu) {
+                      uint32_t extra, Wakes& wakes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(bucket.mu) {
   bool more = false;
   for (Waiter* w = first.next; w != nullptr && !more; w = w->next) more = w->key == first.key;
   uint32_t value = static_cast<uint32_t>(first.tid) | extra | (more ? abi::kFutexWaiters : 0);
@@ -31,7 +32,7 @@ Result<bool> HandOver(Bucket& bucket, Waiter& first, const Word& word, uint32_t 
   for (Waiter* w = first.next; w != nullptr; w = w->next) {
     if (w->key == first.key) w->owner_id = first.id;
   }
-  bucket.WakeUp(first);
+  bucket.WakeUp(first, wakes);
   return true;
 }
 
@@ -97,6 +98,7 @@ Result<void> FutexManager::UnlockPi(const PiTask& self, Word word) {
     if (tries == kMaxExchangeTries) return Errno::kEAGAIN;
     uint32_t seen = TRY(word.mm.Load32(word.addr));
     if ((seen & abi::kFutexTidMask) != static_cast<uint32_t>(self.tid)) return Errno::kEPERM;
+    Wakes wakes;
     MutexLock lock(bucket.mu);
     Result<uint32_t> loaded = word.mm.address_space().Load32(word.addr);
     if (!loaded.ok()) {
@@ -108,7 +110,7 @@ Result<void> FutexManager::UnlockPi(const PiTask& self, Word word) {
     Waiter* top = bucket.First(key);
     if (top != nullptr && !top->pi) return Errno::kEINVAL;
     Result<bool> done =
-        top != nullptr ? HandOver(bucket, *top, word, value, 0) : Exchange(word, value, 0);
+        top != nullptr ? HandOver(bucket, *top, word, value, 0, wakes) : Exchange(word, value, 0);
     if (!done.ok()) return Errno::kEFAULT;
     if (done.value()) return {};
   }
@@ -152,6 +154,7 @@ Result<int> FutexManager::CmpRequeuePi(const PiTask& self, Word from, Word to, i
     if (tries > kMaxFaultTries) return Errno::kEFAULT;
     if (TRY(from.mm.Load32(from.addr)) != expected) return Errno::kEAGAIN;
     TRY(to.mm.Load32(to.addr));
+    Wakes wakes;
     TwoBuckets lock(a, b);
     Result<uint32_t> value = from.mm.address_space().Load32(from.addr);
     if (!value.ok()) continue;
@@ -182,7 +185,7 @@ Result<int> FutexManager::CmpRequeuePi(const PiTask& self, Word from, Word to, i
         if (!stored.ok()) return Errno::kEFAULT;
         if (!stored.value()) continue;  // Look at the same waiter again.
         w->pi = true;
-        a.WakeUp(*w);
+        a.WakeUp(*w, wakes);
       } else {
         if ((lock_value & abi::kFutexWaiters) == 0) {
           Result<bool> marked = Exchange(to, lock_value, lock_value | abi::kFutexWaiters);
@@ -212,6 +215,7 @@ void FutexManager::ExitPi(const PiTask& self) {
   for (size_t i = 0; i < kBuckets; ++i) {
     Bucket& bucket = buckets_[i];
     if (bucket.count.load() == 0) continue;
+    Wakes wakes;
     MutexLock lock(bucket.mu);
     for (Waiter* w = bucket.head; w != nullptr;) {
       if (!w->pi || w->owner_id != self.id) {
@@ -224,11 +228,11 @@ void FutexManager::ExitPi(const PiTask& self) {
       for (int tries = 0; !done; ++tries) {
         Result<uint32_t> value = w->mm->address_space().Load32(w->addr);
         Result<bool> handed = value.ok() && tries < kMaxExchangeTries
-                                  ? HandOver(bucket, *w, word, value.value(), abi::kFutexOwnerDied)
+                                  ? HandOver(bucket, *w, word, value.value(), abi::kFutexOwnerDied, wakes)
                                   : Result<bool>(Errno::kEFAULT);
         if (!handed.ok()) {
           w->error = Errno::kEFAULT;
-          bucket.WakeUp(*w);
+          bucket.WakeUp(*w, wakes);
         }
         done = !handed.ok() || handed.value();
       }

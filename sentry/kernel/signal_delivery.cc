@@ -122,11 +122,9 @@ void Task::SignalWake(bool killed) {
       context_->Interrupt();
       break;
     case Phase::kBlocked:
-    case Phase::kStopped: {
-      MutexLock lock(block_mu_);
-      block_cv_.Signal();
+    case Phase::kStopped:
+      parker_.Nudge();
       break;
-    }
     default:
       break;  // It looks at interrupt_ before it blocks or enters the guest.
   }
@@ -319,9 +317,11 @@ void Task::StopIfRequested() {
         break;
       }
     }
-    // SignalWake() sets interrupt_ before it signals: none is lost.
-    MutexLock lock(block_mu_);
-    while (!interrupt_.exchange(false, std::memory_order_seq_cst)) block_cv_.Wait(block_mu_);
+    // SignalWake() sets interrupt_ before the nudge: none is lost.
+    while (parker_.Park(time::kNever, [this] {
+      return interrupt_.exchange(false, std::memory_order_seq_cst);
+    }) != Parker::Outcome::kStopped) {
+    }
   }
   if (tell_continued) group_->NotifyContinued();
 }

@@ -182,55 +182,29 @@ void Task::SendSignal(int signo, bool to_group) {
 Result<void> Task::Block(int64_t deadline) {
   memory_.Settle();
   phase_.store(Phase::kBlocked, std::memory_order_seq_cst);
-  Result<void> result;
-  {
-    MutexLock lock(block_mu_);
-    while (!woken_) {
-      if (interrupt_.load(std::memory_order_seq_cst)) {
-        result = Errno::kERESTARTSYS;
-        break;
-      }
-      if (deadline == time::kNever) {
-        block_cv_.Wait(block_mu_);
-      } else if (!block_cv_.WaitUntil(block_mu_, deadline) && !woken_) {
-        result = interrupt_.load(std::memory_order_seq_cst) ? Errno::kERESTARTSYS : Errno::kETIMEDOUT;
-        break;
-      }
-    }
-    woken_ = false;
-  }
+  const Parker::Outcome outcome =
+      parker_.Park(deadline, [this] { return interrupt_.load(std::memory_order_seq_cst); });
   phase_.store(Phase::kKernel, std::memory_order_seq_cst);
-  return result;
+  switch (outcome) {
+    case Parker::Outcome::kUnparked: return {};
+    case Parker::Outcome::kStopped: return Errno::kERESTARTSYS;
+    case Parker::Outcome::kTimedOut: break;
+  }
+  return Errno::kETIMEDOUT;
 }
 
 Result<void> Task::BlockKillable(int64_t deadline) {
   memory_.Settle();
   phase_.store(Phase::kBlocked, std::memory_order_seq_cst);
-  Result<void> result;
-  {
-    MutexLock lock(block_mu_);
-    while (!woken_) {
-      if (killed_.load(std::memory_order_seq_cst)) {
-        result = Errno::kEINTR;
-        break;
-      }
-      if (deadline == time::kNever) {
-        block_cv_.Wait(block_mu_);
-      } else if (!block_cv_.WaitUntil(block_mu_, deadline) && !woken_) {
-        result = Errno::kETIMEDOUT;
-        break;
-      }
-    }
-    woken_ = false;
-  }
+  const Parker::Outcome outcome =
+      parker_.Park(deadline, [this] { return killed_.load(std::memory_order_seq_cst); });
   phase_.store(Phase::kKernel, std::memory_order_seq_cst);
-  return result;
-}
-
-void Task::Wake() {
-  MutexLock lock(block_mu_);
-  woken_ = true;
-  block_cv_.Signal();
+  switch (outcome) {
+    case Parker::Outcome::kUnparked: return {};
+    case Parker::Outcome::kStopped: return Errno::kEINTR;
+    case Parker::Outcome::kTimedOut: break;
+  }
+  return Errno::kETIMEDOUT;
 }
 
 }  // namespace caisson::kernel

@@ -12,6 +12,7 @@
 
 #include "auth/credentials.h"
 #include "base/mutex.h"
+#include "base/parker.h"
 #include "base/ref.h"
 #include "base/result.h"
 #include "platform/platform.h"
@@ -203,7 +204,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   int32_t tgid() const override;
   int32_t tid() const override;
   Result<void> Block(int64_t deadline) override;
-  void Wake() override;
+  void Wake() override { parker_.Unpark(); }
+  const void* MarkWoken() override { return parker_.Mark(); }
   void SendSignal(int signo, bool to_group = false) override;
   Result<void> CopyInBytes(GuestAddr from, absl::Span<char> to) override {
     return memory_.CopyIn(from, to);
@@ -365,9 +367,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   std::atomic<bool> killed_{false};  // The whole group ends, or exec of another thread.
 
   // Blocking.
-  Mutex block_mu_;
-  CondVar block_cv_;
-  bool woken_ ABSL_GUARDED_BY(block_mu_) = false;
+  Parker parker_;
   enum class Phase : uint8_t { kKernel, kGuest, kBlocked, kStopped, kDead };
   std::atomic<Phase> phase_{Phase::kKernel};  // Sequentially consistent against interrupt_.
   std::atomic<int> current_syscall_{-1};

@@ -36,7 +36,8 @@ Result<RefPtr<NamespaceSet>> CopyNamespaces(Task& task, const RefPtr<NamespaceSe
   auto set = MakeRef<NamespaceSet>(*old);
   if ((flags & kCloneNewns) != 0) {
     vfs::VfsPath root = fs.root(), cwd = fs.cwd();
-    set->mount = old->mount->Clone({&root, &cwd});
+    const bool initial = creds.user_ns == task.kernel().root_user_ns();
+    set->mount = old->mount->Clone({&root, &cwd}, initial ? nullptr : creds.user_ns);
     fs.set_root(root);
     fs.set_cwd(cwd);
     set->mount_owner = creds.user_ns;

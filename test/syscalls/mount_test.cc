@@ -50,6 +50,99 @@ TEST_F(MountTest, TmpfsCoversAndUncovers) {
               ExitsWith(0));
 }
 
+// The restrictions of mount_namespaces(7) on what a less privileged namespace inherits.
+TEST_F(MountTest, InheritedMountsAreLockedInALessPrivilegedNamespace) {
+  MakeDir("a");
+  MakeDir("b");
+  EXPECT_THAT(
+      Run([&] {
+        ASSERT_THAT(Tmpfs(dir_.path(), MS_NOSUID), SyscallSucceeds());
+        MakeDir("a");
+        MakeDir("b");
+        ASSERT_THAT(Tmpfs(dir_ / "a", MS_RDONLY | MS_NOATIME), SyscallSucceeds());
+        EXPECT_THAT(InChild([&] {
+                      ASSERT_THAT(unshare(CLONE_NEWUSER | CLONE_NEWNS), SyscallSucceeds());
+                      EXPECT_THAT(umount(dir_.c_str()), SyscallFailsWithErrno(EINVAL));
+                      EXPECT_THAT(umount2((dir_ / "a").c_str(), MNT_DETACH), SyscallFailsWithErrno(EINVAL));
+                      auto remount = [&](const std::string& name, unsigned long flags) {
+                        return mount(nullptr, (dir_ / name).c_str(), nullptr,
+                                     MS_REMOUNT | MS_BIND | flags, nullptr);
+                      };
+                      EXPECT_THAT(remount("a", 0), SyscallFailsWithErrno(EPERM));
+                      EXPECT_THAT(remount("a", MS_RDONLY | MS_RELATIME), SyscallFailsWithErrno(EPERM));
+                      EXPECT_THAT(remount("a", MS_RDONLY | MS_NOEXEC), SyscallSucceeds());
+                      EXPECT_THAT(remount("a", MS_RDONLY), SyscallSucceeds());
+                      EXPECT_THAT(remount("", 0), SyscallFailsWithErrno(EPERM));
+                      EXPECT_THAT(mount((dir_ / "a").c_str(), (dir_ / "b").c_str(), nullptr, MS_MOVE, nullptr),
+                                  SyscallFailsWithErrno(EINVAL));
+                    }),
+                    ExitsWith(0));
+        // Nothing of that has reached the owner's.
+        EXPECT_THAT(umount((dir_ / "a").c_str()), SyscallSucceeds());
+      }),
+      ExitsWith(0));
+}
+
+TEST_F(MountTest, CopyWithoutTheLockedMountsOnItIsRefused) {
+  MakeDir("a");
+  MakeDir("a/inner");
+  MakeDir("b");
+  EXPECT_THAT(Run([&] {
+                ASSERT_THAT(Bind("a", "a"), SyscallSucceeds());
+                ASSERT_THAT(Tmpfs(dir_ / "a/inner"), SyscallSucceeds());
+                EXPECT_THAT(InChild([&] {
+                              ASSERT_THAT(unshare(CLONE_NEWUSER | CLONE_NEWNS), SyscallSucceeds());
+                              EXPECT_THAT(Bind("a", "b"), SyscallFailsWithErrno(EINVAL));
+                              ASSERT_THAT(Bind("a", "b", MS_REC), SyscallSucceeds());
+                              EXPECT_THAT(umount((dir_ / "b/inner").c_str()), SyscallFailsWithErrno(EINVAL));
+                              // What it mounts itself is its own.
+                              EXPECT_THAT(Tmpfs(dir_ / "a/inner"), SyscallSucceeds());
+                              EXPECT_THAT(umount((dir_ / "a/inner").c_str()), SyscallSucceeds());
+                              EXPECT_THAT(umount((dir_ / "a/inner").c_str()), SyscallFailsWithErrno(EINVAL));
+                              EXPECT_THAT(umount2((dir_ / "b").c_str(), MNT_DETACH), SyscallSucceeds());
+                            }),
+                            ExitsWith(0));
+              }),
+              ExitsWith(0));
+}
+
+TEST_F(MountTest, SharedMountIsSlaveInALessPrivilegedNamespace) {
+  MakeDir("a");
+  EXPECT_THAT(Run([&] {
+                ASSERT_THAT(Tmpfs(dir_ / "a"), SyscallSucceeds());
+                ASSERT_THAT(mount(nullptr, (dir_ / "a").c_str(), nullptr, MS_SHARED, nullptr),
+                            SyscallSucceeds());
+                ASSERT_THAT(mkdir((dir_ / "a/x").c_str(), 0755), SyscallSucceeds());
+                EXPECT_THAT(InChild([&] {
+                              ASSERT_THAT(unshare(CLONE_NEWUSER | CLONE_NEWNS), SyscallSucceeds());
+                              ASSERT_THAT(Tmpfs(dir_ / "a/x"), SyscallSucceeds());
+                            }),
+                            ExitsWith(0));
+                // Nothing of that is here.
+                EXPECT_THAT(umount((dir_ / "a/x").c_str()), SyscallFailsWithErrno(EINVAL));
+                int ready[2], go[2];
+                ASSERT_THAT(pipe(ready), SyscallSucceeds());
+                ASSERT_THAT(pipe(go), SyscallSucceeds());
+                Child other([&] {
+                  ASSERT_THAT(unshare(CLONE_NEWUSER | CLONE_NEWNS), SyscallSucceeds());
+                  char c = 0;
+                  ASSERT_THAT(write(ready[1], &c, 1), SyscallSucceedsWithValue(1));
+                  ASSERT_THAT(read(go[0], &c, 1), SyscallSucceedsWithValue(1));
+                  EXPECT_TRUE(Exists(dir_ / "a/x/ours"));
+                  // It came from there, and is the other's to take away.
+                  EXPECT_THAT(umount((dir_ / "a/x").c_str()), SyscallSucceeds());
+                });
+                char c = 0;
+                ASSERT_THAT(read(ready[0], &c, 1), SyscallSucceedsWithValue(1));
+                ASSERT_THAT(Tmpfs(dir_ / "a/x"), SyscallSucceeds());
+                ASSERT_TRUE(WriteFile(dir_ / "a/x/ours", "x"));
+                ASSERT_THAT(write(go[1], &c, 1), SyscallSucceedsWithValue(1));
+                EXPECT_THAT(other.Wait(), ExitsWith(0));
+                EXPECT_TRUE(Exists(dir_ / "a/x/ours"));
+              }),
+              ExitsWith(0));
+}
+
 TEST_F(MountTest, NamespaceHidesItFromOthers) {
   EXPECT_THAT(Run([&] {
                 ASSERT_THAT(Tmpfs(dir_.path()), SyscallSucceeds());

@@ -1,0 +1,92 @@
+// TrapContext: extended state, and the CPU time of the threads that a task has had.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "platform/stub/xstate.h"
+#include "platform/trap/trap_context.h"
+
+namespace caisson::platform::trap {
+
+Result<void> TrapContext::GetFpState(absl::Span<char> out) {
+  if (out.size() < stub::HostXstate().size) return Errno::kEINVAL;
+  if (thread_ == nullptr) {
+    if (pending_fp_.empty()) {
+      stub::InitialXstate(out);
+    } else {
+      std::copy(pending_fp_.begin(), pending_fp_.end(), out.begin());
+    }
+    return OkResult();
+  }
+  if (!BringToTrap() || !thread_->ReadFpState(out)) return Errno::kEIO;
+  return OkResult();
+}
+
+Result<void> TrapContext::SetFpState(absl::Span<const char> in) {
+  if (!stub::XstateIsValid(in)) return Errno::kEINVAL;
+  if (thread_ == nullptr) {
+    pending_fp_.assign(in.begin(), in.end());
+    return OkResult();
+  }
+  if (!BringToTrap() || !thread_->WriteFpState(in)) return Errno::kEIO;
+  return OkResult();
+}
+
+void TrapContext::ResetFpState() {
+  pending_fp_.clear();
+  if (thread_ == nullptr) return;
+  std::vector<char> state(stub::HostXstate().size);
+  stub::InitialXstate(absl::MakeSpan(state));
+  Result<void> set = SetFpState(state);
+  if (!set.ok()) LOG_DEBUG("the extended state of a thread that is gone was not reset");
+}
+
+uint64_t TrapContext::SwitchTicks() const {
+  uint64_t ticks = ticks_.load(std::memory_order_relaxed);
+  const uint64_t started = started_at_.load(std::memory_order_relaxed);
+  const uint64_t now = stub::CpuClock::Now();
+  if (started != 0 && now > started) ticks += now - started;
+  return ticks;
+}
+
+// Of the present host thread. `open`: ask the host, if that has not been done yet.
+uint64_t TrapContext::HostThreadTime(bool open) {
+  if (signal_thread_ == nullptr) return 0;
+  const uint64_t in_switch = shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
+  if (open && !schedstat_ && shared_.proc != nullptr) {
+    Result<UniqueFd> fd = shared_.proc->Open(stub::ProcView::File::kSchedstat,
+                                             signal_thread_->pid(), signal_thread_->tid());
+    if (fd.ok()) {
+      // The thread may have run for others before. Until now it has run at most so long for us.
+      schedstat_ = std::move(fd).value();
+      const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+      schedstat_base_ = all - std::min(all, in_switch);
+    }
+  }
+  if (!schedstat_) return in_switch;
+  const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+  return all - std::min(all, schedstat_base_);
+}
+
+uint64_t TrapContext::GuestCpuTime() {
+  MutexLock lock(mu_);
+  reported_ns_ = std::max(reported_ns_, ended_ns_ + HostThreadTime(/*open=*/true));
+  return reported_ns_;
+}
+
+void TrapContext::TakeHostThread() {
+  MutexLock lock(mu_);
+  signal_thread_ = thread_.get();
+  thread_ticks_ = SwitchTicks();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(answers_ ? &*answers_ : nullptr);
+}
+
+void TrapContext::ForgetHostThread() {
+  MutexLock lock(mu_);
+  ended_ns_ += HostThreadTime(/*open=*/false);
+  schedstat_.reset();
+  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
+  signal_thread_ = nullptr;
+}
+
+}  // namespace caisson::platform::trap
