@@ -52,6 +52,8 @@ struct Trampoline {
   uint64_t copy_out = 0, copy_out_next = 0, copy_out_store = 0, copy_out_stored = 0;
   uint64_t copy_out_counted = 0, copy_out_end = 0;
   uint64_t restore = 0, restore_end = 0;
+  // kLoadFp has been done in [fp_loaded, fp_loaded_end) and [restore, restore_end).
+  uint64_t fp_loaded = 0, fp_loaded_end = 0;
   uint64_t end = 0;
 };
 
@@ -66,6 +68,7 @@ struct TrampolineHooks {
   std::function<void()> ring;
   // The state is kCall+kSleeping, or no longer kCall. Sleeps until something happens.
   std::function<void()> sleep;
+  uint64_t xfeatures = 0;  // What kLoadFp and kSaveFp are about (stub::HostXstate()).
 };
 
 // Emits at the current position of `g`, whose first byte will be at `address`.
