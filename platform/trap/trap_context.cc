@@ -219,9 +219,9 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
   ticks_.store(ticks_.load(std::memory_order_relaxed) + now - start, std::memory_order_relaxed);
   if (thread_ != nullptr) {
     Count(stop);
+    // A trap is handed over by the slot too, whatever made it.
     spinner_.OnStop(*thread_, stop == Stop::kCall ||
-                    (stop == Stop::kTrap && event.kind == Event::Kind::kSyscall &&
-                     !shared_.environment.notify), start, now);
+                    (stop == Stop::kTrap && event.kind != Event::Kind::kInterrupted), start, now);
   } else {
     spinner_.OnGone();
   }
