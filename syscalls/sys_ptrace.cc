@@ -14,7 +14,7 @@ using platform::Registers;
 
 enum Request : int64_t {
   kTraceMe = 0, kPeekText = 1, kPeekData = 2, kPeekUser = 3, kPokeText = 4, kPokeData = 5,
-  kPokeUser = 6, kCont = 7, kKill = 8, kSingleStep = 9, kGetRegs = 12, kSetRegs = 13,
+  kPokeUser = 6, kCont = 7, kKill = 8, kArchPrctl = 30, kSingleStep = 9, kGetRegs = 12, kSetRegs = 13,
   kGetFpRegs = 14, kSetFpRegs = 15, kAttach = 16, kDetach = 17, kSyscall = 24, kSysemu = 31,
   kSysemuSingleStep = 32, kSetOptions = 0x4200, kGetEventMsg = 0x4201, kGetSigInfo = 0x4202,
   kSetSigInfo = 0x4203, kGetRegSet = 0x4204, kSetRegSet = 0x4205, kSeize = 0x4206,
@@ -52,7 +52,8 @@ SyscallResult Poke(Task& task, Task& target, uint64_t addr, uint64_t word) {
   return 0;
 }
 
-// The user area: registers, and debug registers, which read as zero and cannot be set.
+// The user area: registers, and debug registers, which read as zero and are all taken (ENOSPC), as
+// where perf(1) uses them.
 SyscallResult PeekUser(Task& task, Task& target, uint64_t offset, GuestAddr data) {
   Registers regs = TRY(Ptrace::GetRegisters(task, target));
   if (offset % 8 != 0 || offset >= kUserSize) return Errno::kEIO;
@@ -68,9 +69,28 @@ SyscallResult PokeUser(Task& task, Task& target, uint64_t offset, uint64_t word)
     memcpy(reinterpret_cast<char*>(&regs) + offset, &word, 8);
     return Done(Ptrace::SetRegisters(task, target, regs));
   }
-  const bool debug = offset >= kDebugRegisters && offset < kDebugRegistersEnd;
-  if (!debug || word != 0) return Errno::kEIO;
+  if (offset < kDebugRegisters || offset >= kDebugRegistersEnd) return Errno::kEIO;
+  if (word != 0) return Errno::kENOSPC;
   return 0;
+}
+
+// PTRACE_ARCH_PRCTL: arch_prctl(2) of another.
+SyscallResult OtherArchPrctl(Task& task, Task& target, GuestAddr addr, uint64_t code) {
+  constexpr uint64_t kSetGs = 0x1001, kSetFs = 0x1002, kGetFs = 0x1003, kGetGs = 0x1004;
+  Registers regs = TRY(Ptrace::GetRegisters(task, target));
+  switch (code) {
+    case kGetFs:
+      return Done(task.Write(addr, regs.fs_base));
+    case kGetGs:
+      return Done(task.Write(addr, regs.gs_base));
+    case kSetFs:
+    case kSetGs:
+      (code == kSetFs ? regs.fs_base : regs.gs_base) = addr.value;
+      if (!Ptrace::SetRegisters(task, target, regs).ok()) return Errno::kEPERM;
+      return 0;
+    default:
+      return Errno::kEINVAL;
+  }
 }
 
 // What a register set is, and at most `size` bytes of it.
@@ -276,6 +296,8 @@ SyscallResult PtraceCall(Task& task, int64_t request, int32_t pid, GuestAddr add
       const signal::Set mask = TRY(task.Read<signal::Set>(at));
       return Done(Ptrace::SetMask(task, target, mask));
     }
+    case kArchPrctl:
+      return OtherArchPrctl(task, target, addr, data);
     case kGetSyscallInfo:
       return GetSyscallInfo(task, target, addr.value, at);
     default:

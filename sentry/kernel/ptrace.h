@@ -49,7 +49,8 @@ struct PtraceState {
   bool stopped = false;       // In a ptrace stop: registers and `fp` are the tracer's.
   bool listening = false;     // PTRACE_LISTEN.
   bool at_end = false;        // `stopped` at PTRACE_EVENT_EXIT: the task may have been killed already.
-  bool trap_pending = false;  // PTRACE_INTERRUPT, and what a seized tracee is told of group stops.
+  bool trap_pending = false;    // JOBCTL_TRAP_STOP: PTRACE_INTERRUPT; any stop is one.
+  bool notify_pending = false;  // JOBCTL_TRAP_NOTIFY: a seized tracee's group goes on.
   int wait_code = 0;          // What wait(2) has not seen: a signal, and an event << 8.
   bool has_info = false;
   signal::Info info;          // Of the stop.
@@ -136,6 +137,9 @@ class Ptrace {
   static bool IsTracedByLocked(const Task& task, const ThreadGroup& group);
 
  private:
+  static Result<void> TraceMeInner(Task& self);
+  static void Expose(Task& tracee);
+  static void AwaitStop(Task& tracer, Task& target);
   template <typename F>
   static auto WithStopped(Task& tracer, Task& target, F f) -> decltype(f());
 };

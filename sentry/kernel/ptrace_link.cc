@@ -24,7 +24,21 @@ Result<void> Ptrace::MayAttach(Task& caller, Task& target) {
   return {};
 }
 
+// What a tracee must not have, from before its tracer is told that there is one. Without locks; the
+// flag in trace_flags_ is set, so that nobody who comes later gives it to the task (UpdateAnswers(),
+// Exec()).
+void Ptrace::Expose(Task& tracee) {
+  tracee.StopAnswers();
+  if (RefPtr<mm::MemoryManager> mm = tracee.mm_ref()) mm->address_space().KeepCode();
+}
+
 Result<void> Ptrace::TraceMe(Task& self) {
+  TRY(TraceMeInner(self));
+  Expose(self);
+  return {};
+}
+
+Result<void> Ptrace::TraceMeInner(Task& self) {
   RefPtr<Task> tracer;
   RefPtr<const auth::Credentials> creds;
   MutexLock lock(self.kernel_.tasks_mu());
@@ -35,19 +49,25 @@ Result<void> Ptrace::TraceMe(Task& self) {
     if (!t->exited_ && (!tracer || t->unique_id() == self.group_->forked_by)) tracer = t;
   if (!tracer) return Errno::kEPERM;
   creds = tracer->creds_ref();
+  // cap_ptrace_traceme().
+  const auth::Credentials& mine = *self.creds_;
+  if ((creds->user_ns != mine.user_ns || (mine.permitted & ~creds->permitted) != 0) &&
+      !creds->HasCapability(auth::Capability::kSysPtrace, *mine.user_ns))
+    return Errno::kEPERM;
   tracer->trace_.tracees.emplace_back(&self);
   MutexLock signal_lock(self.group_->signal_mu);
   self.trace_.tracer = tracer.get();
   self.trace_.seized = false;
   self.trace_.options = 0;
   self.trace_.tracer_creds = std::move(creds);
-  self.trace_flags_.store(kTraced, std::memory_order_release);
+  self.trace_flags_.store(kTraced, std::memory_order_seq_cst);
   return {};
 }
 
 Result<void> Ptrace::Attach(Task& tracer, Task& target, bool seize, uint32_t options) {
   if (&tracer.group() == &target.group()) return Errno::kEPERM;
   RefPtr<const auth::Credentials> creds = tracer.creds_ref();
+  bool moves = false;
   for (;;) {
     uint32_t exec_count;
     {
@@ -67,16 +87,34 @@ Result<void> Ptrace::Attach(Task& tracer, Task& target, bool seize, uint32_t opt
     state.seized = seize;
     state.options = options;
     state.tracer_creds = std::move(creds);
-    target.trace_flags_.store(kTraced, std::memory_order_release);
+    target.trace_flags_.store(kTraced, std::memory_order_seq_cst);
     // A stopped one comes to a stop of the tracer's.
     if (target.group_->stop_signal != 0 && target.stop_counted_) {
-      state.trap_pending = true;
+      state.trap_pending = moves = true;
       target.SignalWake(false);
     }
     break;
   }
+  Expose(target);
   if (!seize) target.SendThreadSignal(signal::Info(signal::kSIGSTOP), nullptr, /*force=*/true);
+  if (moves) AwaitStop(tracer, target);
   return {};
+}
+
+// A tracee that was stopped before is so after PTRACE_ATTACH and PTRACE_SEIZE too (JOBCTL_TRAPPING).
+void Ptrace::AwaitStop(Task& tracer, Task& target) {
+  vfs::ContextWaiter waiter(tracer);
+  tracer.group().child_events.Add(waiter, kReadable);  // NotifyLocked().
+  for (;;) {
+    {
+      MutexLock lock(tracer.kernel_.tasks_mu());
+      if (target.trace_.tracer != &tracer || target.exited_ || target.IsKilled()) break;
+      MutexLock signal_lock(target.group_->signal_mu);
+      if (target.trace_.stopped || !target.trace_.trap_pending) break;
+    }
+    if (!tracer.BlockKillable(time::kNever).ok()) break;
+  }
+  tracer.group().child_events.Remove(waiter);
 }
 
 PtraceEvent Ptrace::InheritLocked(Task& parent, Task& child, uint64_t flags, int exit_signal) {
@@ -93,7 +131,7 @@ PtraceEvent Ptrace::InheritLocked(Task& parent, Task& child, uint64_t flags, int
   to.seized = from.seized;
   to.options = from.options;
   to.tracer_creds = from.tracer_creds;
-  child.trace_flags_.store(kTraced, std::memory_order_release);
+  child.trace_flags_.store(kTraced, std::memory_order_seq_cst);
   from.tracer->trace_.tracees.emplace_back(&child);
   if (to.seized) to.trap_pending = true;
   else child.pending_.Add(signal::Info(signal::kSIGSTOP), child.user_ref(), ~uint64_t{0}, nullptr);
@@ -116,9 +154,10 @@ void Ptrace::UnlinkLocked(Task& tracee, Grave* grave) {
   state.seized = false;
   state.options = 0;
   grave->creds.push_back(std::move(state.tracer_creds));
-  state.trap_pending = false;
+  state.trap_pending = state.notify_pending = false;
   state.stopped = state.listening = state.at_end = false;
-  tracee.trace_flags_.store(0, std::memory_order_release);
+  tracee.trace_flags_.store(0, std::memory_order_seq_cst);
+  tracee.RenewAnswers();
   // Back to the stop that its group is in, if it is.
   tracee.SignalWake(false);
 }
@@ -162,8 +201,14 @@ std::vector<ThreadGroup*> Ptrace::ReleaseTraceesLocked(Task& tracer, Grave* grav
   while (!tracer.trace_.tracees.empty()) {
     Task& tracee = *tracer.trace_.tracees.back();
     const bool kill = (tracee.trace_.options & kPtraceExitKill) != 0;
-    UnlinkLocked(tracee, grave);
     ThreadGroup& group = tracee.group();
+    {
+      // A signal that the tracer has not looked at is delivered.
+      MutexLock lock(group.signal_mu);
+      PtraceState& state = tracee.trace_;
+      if (state.stopped) state.resume_signal = signal::IsValid(state.wait_code) ? state.wait_code : 0;
+    }
+    UnlinkLocked(tracee, grave);
     if (kill) tracee.SendThreadSignal(signal::Info(signal::kSIGKILL), nullptr, /*force=*/true);
     // The parent has not been told of an end that was the tracer's to see first.
     if (group.zombie && !group.reaped && group.leader == &tracee && group.parent != &tracer.group())

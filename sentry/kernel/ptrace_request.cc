@@ -95,7 +95,7 @@ Result<void> Ptrace::Listen(Task& tracer, Task& target) {
     if (!state.seized || !state.has_info || state.info.code >> 8 != static_cast<int>(PtraceEvent::kStop))
       return Errno::kEIO;
     state.listening = true;
-    if (state.trap_pending) target.SignalWake(false);
+    if (state.trap_pending || state.notify_pending) target.SignalWake(false);
     return {};
   });
 }

@@ -37,6 +37,9 @@ int Task::PtraceStop(const PtraceStopArgs& args) {
       trace_.stopped = true;
       trace_.listening = false;
       trace_.at_end = !args.killable;
+      trace_.trap_pending = false;
+      if (args.info != nullptr && args.info->code >> 8 == static_cast<int>(PtraceEvent::kStop))
+        trace_.notify_pending = false;
       trace_.wait_code = args.code;
       trace_.has_info = args.info != nullptr;
       if (args.info != nullptr) trace_.info = *args.info;
@@ -54,7 +57,7 @@ int Task::PtraceStop(const PtraceStopArgs& args) {
     {
       MutexLock lock(group_->signal_mu);
       const bool resumed = !trace_.stopped;
-      if (resumed || (args.killable && IsKilled()) || (trace_.listening && trace_.trap_pending)) {
+      if (resumed || (args.killable && IsKilled()) || (trace_.listening && (trace_.trap_pending || trace_.notify_pending))) {
         if (resumed) signo = trace_.resume_signal;
         trace_.stopped = trace_.listening = trace_.at_end = false;
         trace_.wait_code = 0;
@@ -151,6 +154,8 @@ void Task::PtraceCallStop(bool entry) {
 // HandleSyscall() of a task that is traced.
 void Task::HandleTracedSyscall() {
   full_regs();
+  regs_.rcx = regs_.rip;  // As the instruction leaves them.
+  regs_.r11 = regs_.eflags;
   uint32_t flags = trace_flags_.load(std::memory_order_acquire);
   bool skip = false;
   if ((flags & (kTraceSyscalls | kTraceEmulate)) != 0) {
@@ -225,8 +230,8 @@ bool Task::PtraceTrap() {
     MutexLock lock(group_->signal_mu);
     const bool group_stop = group_->stop_signal != 0 && !stop_counted_;
     if (IsKilled() || trace_flags_.load(std::memory_order_relaxed) == 0) return false;
-    if (!group_stop && !trace_.trap_pending) return false;
-    trace_.trap_pending = false;
+    if (!group_stop && !trace_.trap_pending && !trace_.notify_pending) return false;
+    trace_.trap_pending = trace_.notify_pending = false;
     seized = trace_.seized;
     signo = group_->stop_signal;
     if (group_stop) all_stopped = CountStoppedLocked();

@@ -110,7 +110,8 @@ void Task::Run() {
 }
 
 bool Task::MayAnswer() const {
-  return seccomp_mode() == 0 && kernel_.answers_allowed_.load(std::memory_order_seq_cst);
+  return seccomp_mode() == 0 && trace_flags_.load(std::memory_order_seq_cst) == 0 &&
+         kernel_.answers_allowed_.load(std::memory_order_seq_cst);
 }
 
 // The ids that a process asks for are its own: the platform may tell them, unless a filter or

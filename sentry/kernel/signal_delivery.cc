@@ -42,7 +42,7 @@ bool Task::QueueSignal(const signal::Info& info, bool to_group, bool force, bool
     }
     for (const RefPtr<Task>& t : group.tasks) {
       if (!t->trace_.seized) continue;
-      t->trace_.trap_pending = true;  // ptrace_trap_notify().
+      t->trace_.notify_pending = true;  // ptrace_trap_notify().
       t->SignalWake(false);
     }
   } else if ((Bit(signo) & signal::kStopSignals) != 0) {
@@ -168,7 +168,8 @@ void Task::RecalcInterruptLocked() {
   signal::Set deliverable = (pending_.pending() | group_->shared_pending.pending()) &
                             ~blocked_.load(std::memory_order_relaxed);
   bool work = deliverable != 0 || killed_.load(std::memory_order_relaxed) ||
-              (group_->stop_signal != 0 && !stop_counted_) || trace_.trap_pending || kernel_.paused();
+              (group_->stop_signal != 0 && !stop_counted_) || trace_.trap_pending || trace_.notify_pending ||
+              kernel_.paused();
   interrupt_.store(work, std::memory_order_seq_cst);
 }
 
@@ -341,7 +342,7 @@ void Task::StopIfRequested() {
   for (;;) {
     {
       MutexLock lock(group_->signal_mu);
-      if (!stop_counted_ || IsKilled() || trace_.trap_pending) {
+      if (!stop_counted_ || IsKilled() || trace_.trap_pending || trace_.notify_pending) {
         phase_.store(Phase::kKernel, std::memory_order_seq_cst);
         tell_continued = std::exchange(group_->continue_pending, false);
         RecalcInterruptLocked();

@@ -226,6 +226,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
     std::swap(mm_, old_mm);
     comm_ = image.comm;
   }
+  if (trace_flags_.load(std::memory_order_seq_cst) != 0) mm_->address_space().KeepCode();
   committed = true;
   const Usage memory = DropMm(std::move(old_mm));
   {
