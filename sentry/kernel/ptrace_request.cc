@@ -85,6 +85,7 @@ Result<void> Ptrace::Interrupt(Task& tracer, Task& target) {
   MutexLock signal_lock(target.group_->signal_mu);
   if (!target.trace_.seized) return Errno::kEIO;
   target.trace_.trap_pending = true;
+  if (target.trace_.listening) target.trace_.notify_pending = true;  // It comes to another stop at once.
   target.SignalWake(false);
   return {};
 }
@@ -95,7 +96,7 @@ Result<void> Ptrace::Listen(Task& tracer, Task& target) {
     if (!state.seized || !state.has_info || state.info.code >> 8 != static_cast<int>(PtraceEvent::kStop))
       return Errno::kEIO;
     state.listening = true;
-    if (state.trap_pending || state.notify_pending) target.SignalWake(false);
+    if (state.notify_pending) target.SignalWake(false);
     return {};
   });
 }

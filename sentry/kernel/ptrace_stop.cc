@@ -57,7 +57,7 @@ int Task::PtraceStop(const PtraceStopArgs& args) {
     {
       MutexLock lock(group_->signal_mu);
       const bool resumed = !trace_.stopped;
-      if (resumed || (args.killable && IsKilled()) || (trace_.listening && (trace_.trap_pending || trace_.notify_pending))) {
+      if (resumed || (args.killable && IsKilled()) || (trace_.listening && trace_.notify_pending)) {
         if (resumed) signo = trace_.resume_signal;
         trace_.stopped = trace_.listening = trace_.at_end = false;
         trace_.wait_code = 0;
