@@ -37,9 +37,8 @@ int Task::PtraceStop(const PtraceStopArgs& args) {
       trace_.stopped = true;
       trace_.listening = false;
       trace_.at_end = !args.killable;
+      // Not notify_pending: a SIGCONT since PtraceTrap() looked at the group is to be told of.
       trace_.trap_pending = false;
-      if (args.info != nullptr && args.info->code >> 8 == static_cast<int>(PtraceEvent::kStop))
-        trace_.notify_pending = false;
       trace_.wait_code = args.code;
       trace_.has_info = args.info != nullptr;
       if (args.info != nullptr) trace_.info = *args.info;

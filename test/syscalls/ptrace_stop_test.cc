@@ -246,6 +246,27 @@ TEST_F(PtraceStopTest, SeizedWhileStopped) {
   EXPECT_THAT(Go(PTRACE_CONT, SIGCONT), ExitsWith(6));
 }
 
+// The same, where SIGCONT comes while the stop changes hands.
+TEST_F(PtraceStopTest, SeizedAndContinuedAtOnce) {
+  for (int i = 0; i < 300; i++) {
+    const pid_t pid = Run([] {
+      raise(SIGSTOP);
+      _exit(6);
+    });
+    int status = 0;
+    ASSERT_THAT(waitpid(pid, &status, WUNTRACED), SyscallSucceedsWithValue(pid));
+    ASSERT_THAT(ptrace(PTRACE_SEIZE, pid, 0, 0), SyscallSucceeds());
+    ASSERT_THAT(ptrace(PTRACE_INTERRUPT, pid, 0, 0), SyscallSucceeds());
+    ASSERT_THAT(kill(pid, SIGCONT), SyscallSucceeds());
+    for (status = WaitStop(); WIFSTOPPED(status); status = WaitStop()) {
+      const bool group_stop = status >> 8 == EventStop(PTRACE_EVENT_STOP, SIGSTOP);
+      const int signo = status >> 16 == 0 ? status >> 8 : 0;
+      ASSERT_THAT(ptrace(group_stop ? PTRACE_LISTEN : PTRACE_CONT, pid, 0, signo), SyscallSucceeds());
+    }
+    ASSERT_THAT(status, ExitsWith(6));
+  }
+}
+
 TEST_F(PtraceStopTest, AttachedWhileStoppedIsStoppedAtOnce) {
   const pid_t pid = Run([] {
     raise(SIGSTOP);
