@@ -196,7 +196,6 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.stack_limit = group_->limits().soft(kRlimitStack);
   load.personality = personality.load(std::memory_order_relaxed);
   load.shared_memory = &kernel_.shared_memory();
-  load.hide_vdso = namespaces_->time->has_offsets();
   load.hwcap = kernel_.config().hwcap;
   load.hwcap2 = kernel_.config().hwcap2;
   load.open = [this](const std::string& path) { return vfs::OpenForExec(*this, cwd(), path, {}); };
@@ -211,6 +210,8 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.euid = creds->user_ns->FromKernelUid(creds->euid);
   load.gid = creds->user_ns->FromKernelGid(creds->rgid);
   load.egid = creds->user_ns->FromKernelGid(creds->egid);
+  RefPtr<NamespaceSet> namespaces = EnterTime(namespaces_);
+  load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
   loader::LoadedImage image = TRY(loader::LoadImage(*this, kernel_.platform(), load, program));
 
   // The point of no return: from here a failure ends the process.
@@ -228,6 +229,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   }
   if (trace_flags_.load(std::memory_order_seq_cst) != 0) mm_->address_space().KeepCode();
   committed = true;
+  if (namespaces != namespaces_) set_namespaces(std::move(namespaces));
   const Usage memory = DropMm(std::move(old_mm));
   {
     MutexLock lock(kernel_.tasks_mu());
