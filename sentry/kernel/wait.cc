@@ -31,6 +31,15 @@ bool Matches(const ThreadGroup& child, const Task& task, const Kernel::WaitArgs&
   return clone_child == ((args.options & kWclone) != 0);
 }
 
+// __WNOTHREAD: what another thread of the caller's group has forked, and what that traces. The children
+// of a thread that has ended are everybody's here.
+bool IsOfOtherThread(const ThreadGroup& child, const Task& task) {
+  if (child.forked_by == task.unique_id()) return false;
+  const std::vector<RefPtr<Task>>& threads = task.group().tasks;
+  return std::any_of(threads.begin(), threads.end(),
+                     [&](const auto& t) { return t->unique_id() == child.forked_by && t->StateCode() != 'Z'; });
+}
+
 int EndCode(int32_t status) {
   if ((status & 0x7f) == 0) return signal::kCldExited;
   return (status & 0x80) != 0 ? signal::kCldDumped : signal::kCldKilled;
@@ -81,6 +90,7 @@ Result<Kernel::WaitResult> Kernel::TryWait(Task& task, const WaitArgs& args) {
     const bool traced = child.leader->trace_.tracer != nullptr;
     const bool ours = traced && Ptrace::IsTracedByLocked(*child.leader, self);
     if (!Matches(child, *child.leader, args, ours)) continue;
+    if ((args.options & kWnothread) != 0 && IsOfOtherThread(child, task)) continue;
     any = true;
     WaitResult result;
     result.pid = child.pid().NumberIn(ns);
