@@ -78,7 +78,7 @@ STRACE = {
     "results": "strace -o /tmp/o -e trace=read,write,close,dup2,openat,lseek sh -c 'read x </etc/hostname; echo abc >/tmp/f; cat /none' 2>/dev/null; echo $?; "
                f"{CLEAN} /tmp/o | grep -v ELF",
     "follow": "strace -qq -f -o /tmp/o -e trace=execve,exit_group sh -c 'ls / | cat; (exit 4)' >/dev/null; echo $?; "
-              f"{CLEAN} /tmp/o | sed -E 's/( <unfinished|\\) += ).*//; s/ +$//' | grep -v resumed | sort",
+              f"{CLEAN} /tmp/o | sed -E 's/( <unfinished|\\) += ).*//; s/ +$//' | grep -v -e resumed -e SIGCHLD | sort",
     "follow_one_file_each": "cd /tmp; strace -qq -ff -o /tmp/o -e trace=clone,fork,vfork,exit_group sh -c 'ls / | sort | tail -1; true & wait' >/dev/null; echo $?; ls o.* | wc -l; "
                             f"cat o.* | grep -o '^[a-z0-9_]*' | sort | uniq -c",
     "threads": TARGET + "strace -qq -f -o /tmp/o -e trace=exit,exit_group ./t 2; echo $?; " + CLEAN + " /tmp/o | grep -o '^exit[a-z_]*' | sort",
