@@ -109,6 +109,9 @@ class AddressSpace {
   // private mappings only.
   virtual size_t CopyOutForced(GuestAddr to, absl::Span<const char> from) = 0;
 
+  // Somebody watches the guest's instructions: from now on none is another than its mappings say.
+  virtual void KeepCode() {}
+
   // Atomics on naturally aligned guest words. Errors: EFAULT.
   virtual Result<uint32_t> Load32(GuestAddr addr) = 0;
   // Stores `desired` if the word is `expected`; returns the word before.

@@ -108,7 +108,7 @@ SyscallResult Dispatcher::Dispatch(Task& task, int number) {
   return entry.invoke(task);
 }
 
-std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
+std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number, bool again) {
   constexpr int kStrictMode = 1;
   if (task.seccomp_mode() == kStrictMode) {
     // read, write, exit and rt_sigreturn only.
@@ -144,7 +144,16 @@ std::optional<SyscallResult> Dispatcher::ApplySeccomp(Task& task, int number) {
       task.MarkRegistersReplaced();
       return SyscallResult(int64_t{0});
     }
-    case bpf::kRetTrace:
+    case bpf::kRetTrace: {
+      if (again) return std::nullopt;
+      if (!task.PtraceSeccomp(data)) return SyscallResult(Errno::kENOSYS);
+      // The tracer may have put another call here, or none; filters look once more.
+      const int now = static_cast<int>(task.regs().orig_rax);
+      if (now == -1 || task.IsKilled()) return SyscallResult(static_cast<int64_t>(task.regs().rax));
+      if (auto refused = ApplySeccomp(task, now, /*again=*/true)) return refused;
+      if (now < 0 || now >= kTableSize || kTable[now].invoke == nullptr) return SyscallResult(Errno::kENOSYS);
+      return kTable[now].invoke(task);
+    }
     case bpf::kRetUserNotif:
       return SyscallResult(Errno::kENOSYS);  // Without a tracer or a listener.
     case bpf::kRetKillThread:

@@ -55,7 +55,7 @@ class Dispatcher final : public kernel::SyscallDispatcher {
   kernel::SyscallResult Watched(kernel::Task& task, int number, const Entry& entry);
   kernel::SyscallResult Traced(kernel::Task& task, const Entry& entry);
   // Applies the task's filters. Nothing: go on with the call.
-  std::optional<kernel::SyscallResult> ApplySeccomp(kernel::Task& task, int number);
+  std::optional<kernel::SyscallResult> ApplySeccomp(kernel::Task& task, int number, bool again = false);
   using Latencies = std::array<LatencyHistogram, kTableSize>;
   static constexpr uint32_t kStrace = 1, kTiming = 2;
   std::atomic<uint32_t> watched_{0};                     // kStrace, kTiming. Relaxed.

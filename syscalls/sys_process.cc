@@ -251,6 +251,7 @@ SyscallResult Waitid(Task& task, int32_t type, int32_t id, GuestAddr info_out, u
       int s = result.status;
       if (result.code == signal::kCldExited) info.child.status = (s >> 8) & 0xff;
       else if (result.code == signal::kCldStopped) info.child.status = (s >> 8) & 0xff;
+      else if (result.code == signal::kCldTrapped) info.child.status = s >> 8;  // With the event.
       else if (result.code == signal::kCldContinued) info.child.status = signal::kSIGCONT;
       else info.child.status = s & 0x7f;
     }
@@ -299,19 +300,6 @@ SyscallResult SetTidAddress(Task& task, GuestAddr address) {
   return task.TidIn(task.pid_namespace());
 }
 
-Result<void> MayAccessTask(Task& task, Task& target) {
-  if (&task.group() == &target.group()) return {};
-  const auth::Credentials& mine = task.creds();
-  RefPtr<const auth::Credentials> theirs = target.creds_ref();
-  const auth::UserNamespace& ns = *theirs->user_ns;
-  const bool capable = mine.HasCapability(auth::Capability::kSysPtrace, ns);
-  const bool same = mine.fsuid == theirs->euid && mine.fsuid == theirs->suid && mine.fsuid == theirs->ruid &&
-                    mine.fsgid == theirs->egid && mine.fsgid == theirs->sgid && mine.fsgid == theirs->rgid;
-  if (!same && !capable) return Errno::kEPERM;
-  RefPtr<mm::MemoryManager> mm = target.mm_ref();
-  if (mm && mm->dumpable() != 1 && !capable) return Errno::kEPERM;
-  if ((theirs->permitted & ~mine.permitted) != 0 && !capable) return Errno::kEPERM;
-  return {};
-}
+Result<void> MayAccessTask(Task& task, Task& target) { return kernel::Ptrace::MayAttach(task, target); }
 
 }  // namespace caisson::syscalls

@@ -28,6 +28,8 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
   size_t CopyIn(GuestAddr from, absl::Span<char> to) override;
   size_t CopyOutForced(GuestAddr to, absl::Span<const char> from) override;
 
+  void KeepCode() override { patches_.Disable(); }
+
   PatchSet& patches() { return patches_; }
 
   // A thread that no context uses: a parked one, or a new one. Errors: EAGAIN, EIO.

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -176,6 +177,13 @@ class Kernel {
   friend class ThreadGroup;
   void ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
+  // What wait(2) takes out of the tree.
+  struct WaitGrave {
+    std::vector<RefPtr<ThreadGroup>> groups;
+    Ptrace::Grave trace;
+  };
+  std::optional<WaitResult> TryWaitTracee(Task& tracer, Task& tracee, const WaitArgs& args,
+                                          WaitGrave* grave) ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   void NotifyParentOfExitLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   auth::UserTable users_;       // First: all below may count in it.

@@ -110,7 +110,8 @@ void Task::Run() {
 }
 
 bool Task::MayAnswer() const {
-  return seccomp_mode() == 0 && kernel_.answers_allowed_.load(std::memory_order_seq_cst);
+  return seccomp_mode() == 0 && trace_flags_.load(std::memory_order_seq_cst) == 0 &&
+         kernel_.answers_allowed_.load(std::memory_order_seq_cst);
 }
 
 // The ids that a process asks for are its own: the platform may tell them, unless a filter or
@@ -148,6 +149,11 @@ void Task::HandleSyscall() {
   in_syscall_ = true;
   restart_code_ = Errno{0};
   memory_.BeginCall(number);
+  if (__builtin_expect(trace_flags_.load(std::memory_order_relaxed) != 0, 0)) {
+    HandleTracedSyscall();
+    current_syscall_.store(-1, std::memory_order_relaxed);
+    return;
+  }
   SyscallResult result = kernel_.dispatcher().Dispatch(*this, number);
   memory_.EndCall();
   current_syscall_.store(-1, std::memory_order_relaxed);
@@ -201,6 +207,7 @@ void Task::HandleFault(const platform::Event& event) {
   regs_.orig_rax = ~uint64_t{0};
   int signo = event.signo;
   int code = event.code;
+  if (EndOfStep(signo, code)) return;
   if (event.kind == platform::Event::Kind::kFault) {
     auto fault = mm_->HandleFault(event, group_->limits().soft(kRlimitStack));
     if (fault.repaired) return;

@@ -23,6 +23,7 @@ bool Task::QueueSignal(const signal::Info& info, bool to_group, bool force, bool
   // clone(2) takes any low byte as exit signal; one that is none is not sent (do_notify_parent()).
   if (!signal::IsValid(signo)) return false;
   MutexLock lock(group.signal_mu);
+  if (signo == signal::kSIGKILL) Ptrace::EndLastStopsLocked(group);
   if (group.group_exiting || (exited_ && !to_group)) return false;
   // Linux prepare_signal(): SIGCONT drops pending stops and resumes; a stop drops SIGCONT.
   if (signo == signal::kSIGCONT) {
@@ -33,7 +34,16 @@ bool Task::QueueSignal(const signal::Info& info, bool to_group, bool force, bool
       if (group.stopped) group.continue_pending = true;
       group.stop_signal = 0;
       group.stopped = false;
-      for (const RefPtr<Task>& t : group.tasks) t->SignalWake(false);
+      group.stopped_tasks = 0;
+      for (const RefPtr<Task>& t : group.tasks) {
+        t->stop_counted_ = false;
+        t->SignalWake(false);
+      }
+    }
+    for (const RefPtr<Task>& t : group.tasks) {
+      if (!t->trace_.seized) continue;
+      t->trace_.notify_pending = true;  // ptrace_trap_notify().
+      t->SignalWake(false);
     }
   } else if ((Bit(signo) & signal::kStopSignals) != 0) {
     group.shared_pending.Remove(Bit(signal::kSIGCONT));
@@ -41,7 +51,9 @@ bool Task::QueueSignal(const signal::Info& info, bool to_group, bool force, bool
   }
   // An ignored signal is dropped unless the thread blocks it: it may get a handler before it
   // unblocks it (Linux sig_ignored()).
-  if ((blocked_.load(std::memory_order_relaxed) & Bit(signo)) == 0) {
+  // The tracer sees it in any case.
+  const bool traced = trace_.tracer != nullptr && signo != signal::kSIGKILL;
+  if (!traced && (blocked_.load(std::memory_order_relaxed) & Bit(signo)) == 0) {
     RefPtr<SignalActions> actions = group.actions();
     bool kernel_only = signo == signal::kSIGKILL || signo == signal::kSIGSTOP;
     if (group.unkillable && !(force && kernel_only) &&
@@ -123,6 +135,7 @@ void Task::SignalWake(bool killed) {
       break;
     case Phase::kBlocked:
     case Phase::kStopped:
+    case Phase::kTraced:
       parker_.Nudge();
       break;
     default:
@@ -132,6 +145,7 @@ void Task::SignalWake(bool killed) {
 
 void ThreadGroup::Kill(int32_t status) {
   MutexLock lock(signal_mu);
+  if (!group_exiting || status == signal::kSIGKILL) Ptrace::EndLastStopsLocked(*this);
   if (group_exiting) return;
   group_exiting = true;
   group_exit_status = status;
@@ -154,7 +168,8 @@ void Task::RecalcInterruptLocked() {
   signal::Set deliverable = (pending_.pending() | group_->shared_pending.pending()) &
                             ~blocked_.load(std::memory_order_relaxed);
   bool work = deliverable != 0 || killed_.load(std::memory_order_relaxed) ||
-              group_->stop_signal != 0 || kernel_.paused();
+              (group_->stop_signal != 0 && !stop_counted_) || trace_.trap_pending || trace_.notify_pending ||
+              kernel_.paused();
   interrupt_.store(work, std::memory_order_seq_cst);
 }
 
@@ -225,9 +240,12 @@ bool Task::DeliverOne() {
     signal::Set wanted = ~blocked_.load(std::memory_order_relaxed);
     if (!pending_.Take(wanted, &info) && !group_->shared_pending.Take(wanted, &info)) return false;
   }
-  const int signo = info.signo;
   if (info.code == signal::kSiTimer)
     info.timer.overrun = group_->timers().OnDelivery(info.timer.timer_id);
+  if (trace_flags_.load(std::memory_order_relaxed) != 0 && info.signo != signal::kSIGKILL) {
+    if (!PtraceSignal(&info)) return !IsKilled();
+  }
+  const int signo = info.signo;
   RefPtr<SignalActions> actions = group_->actions();
   signal::Action action = actions->Get(signo);
   if (action.handler == signal::kHandlerIgnore) return true;
@@ -255,6 +273,7 @@ bool Task::DeliverOne() {
           pending_.Contains(signal::kSIGCONT))
         return true;
       if (group_->stop_signal == 0) group_->stop_signal = signo;
+      else if (trace_.tracer != nullptr && stop_counted_) trace_.trap_pending = true;  // Once more.
       for (const RefPtr<Task>& t : group_->tasks) t->SignalWake(false);
       return true;
     }
@@ -272,6 +291,8 @@ bool Task::DeliverOne() {
 
 void Task::DeliverToHandler(const signal::Info& info, const signal::Action& action) {
   RestartSyscallIfNeeded(&action);
+  const bool stepping = (trace_flags_.load(std::memory_order_relaxed) & kTraceStep) != 0;
+  HideStep();
   signal::Set old_mask = has_saved_mask_ ? saved_mask_ : signal_mask();
   has_saved_mask_ = false;
   signal::FaultDetail fault{fault_trap_, fault_error_, fault_cr2_};
@@ -286,31 +307,42 @@ void Task::DeliverToHandler(const signal::Info& info, const signal::Action& acti
   signal::Set mask = signal_mask() | action.mask;
   if ((action.flags & signal::kSaNodefer) == 0) mask |= Bit(info.signo);
   SetSignalMask(mask);
+  if (stepping) PtraceReport(signal::kSIGTRAP, 0, nullptr, true);  // At the handler's start.
 }
 
 // --- Job control stops ---
 
+bool Task::CountStoppedLocked() {
+  if (std::exchange(stop_counted_, true)) return false;
+  ++group_->stopped_tasks;
+  if (group_->stopped || group_->stopped_tasks < group_->live_tasks) return false;
+  group_->stopped = true;
+  return true;
+}
+
 void Task::StopIfRequested() {
-  bool all_stopped = false;
+  bool all_stopped = false, tell_continued = false;
   int signo = 0;
+  while (trace_flags_.load(std::memory_order_relaxed) != 0 && PtraceTrap()) {
+  }
   {
     MutexLock lock(group_->signal_mu);
-    if (group_->stop_signal == 0 || killed_.load(std::memory_order_relaxed)) return;
-    signo = group_->stop_signal;
-    ++group_->stopped_tasks;
-    phase_.store(Phase::kStopped, std::memory_order_seq_cst);
-    if (group_->stopped_tasks >= group_->live_tasks && !group_->stopped) {
-      group_->stopped = true;
-      all_stopped = true;
+    tell_continued = std::exchange(group_->continue_pending, false);
+    // A tracee that was let go on runs, whatever its group does.
+    if (group_->stop_signal != 0 && !IsKilled() && trace_.tracer == nullptr) {
+      signo = group_->stop_signal;
+      phase_.store(Phase::kStopped, std::memory_order_seq_cst);
+      all_stopped = CountStoppedLocked();
     }
   }
+  if (tell_continued) group_->NotifyContinued();
+  if (signo == 0) return;
   if (all_stopped) group_->NotifyStopped(signo);
-  bool tell_continued = false;
+  tell_continued = false;
   for (;;) {
     {
       MutexLock lock(group_->signal_mu);
-      if (group_->stop_signal == 0 || killed_.load(std::memory_order_relaxed)) {
-        --group_->stopped_tasks;
+      if (!stop_counted_ || IsKilled() || trace_.trap_pending || trace_.notify_pending) {
         phase_.store(Phase::kKernel, std::memory_order_seq_cst);
         tell_continued = std::exchange(group_->continue_pending, false);
         RecalcInterruptLocked();
@@ -324,6 +356,8 @@ void Task::StopIfRequested() {
     }
   }
   if (tell_continued) group_->NotifyContinued();
+  while (trace_flags_.load(std::memory_order_relaxed) != 0 && PtraceTrap()) {
+  }
 }
 
 }  // namespace caisson::kernel

@@ -135,6 +135,7 @@ char Task::StateCode() const {
   switch (phase_.load(std::memory_order_relaxed)) {
     case Phase::kBlocked: return 'S';
     case Phase::kStopped: return 'T';
+    case Phase::kTraced: return 't';
     case Phase::kDead: return 'Z';
     default: return 'R';
   }

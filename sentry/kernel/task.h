@@ -20,6 +20,7 @@
 #include "sentry/kernel/fs_context.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/pid.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/task_charge.h"
 #include "sentry/kernel/thread_group.h"
@@ -301,16 +302,22 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   // Before the task runs.
   void SetInitialSeccomp(RefPtr<SeccompFilter> filter, int mode) ABSL_LOCKS_EXCLUDED(seccomp_mu_);
 
+  // --- ptrace(2), as a tracee; own thread (ptrace_stop.cc). ---
+  // SECCOMP_RET_TRACE. False: nobody wants to know.
+  bool PtraceSeccomp(uint32_t data);
+
   // Runs until the task ends; the body of the host thread.
   void Run();
 
  private:
   friend class Kernel;
+  friend class Ptrace;
   friend class ThreadGroup;
   static void ThreadMain(void* self);
 
   // Run loop (run_loop.cc).
   void HandleSyscall();
+  void HandleTracedSyscall();
   void HandleFault(const platform::Event& event);
   bool EmulateVsyscall(const platform::Event& event);
   // Delivers signals, stops and exits; false once the task must end.
@@ -325,9 +332,22 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void DeliverToHandler(const signal::Info& info, const signal::Action& action);
   void RestartSyscallIfNeeded(const signal::Action* handler);
   void StopIfRequested();
+  // One more has come to the group's stop. True if it was the last.
+  bool CountStoppedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(group_->signal_mu);
   bool QueueSignal(const signal::Info& info, bool to_group, bool force, bool* overflow);
+  // ptrace_stop.cc
+  int PtraceStop(const PtraceStopArgs& args);
+  void PtraceReport(int code, uint64_t message, Pid* message_pid, bool killable);
+  bool ReportPtraceEvent(PtraceEvent event, uint64_t message, Pid* message_pid);
+  void ReportPtraceExec(Pid* old_pid);
+  void PtraceCallStop(bool entry);
+  bool PtraceSignal(signal::Info* info);
+  bool PtraceTrap();
+  bool EndOfStep(int signo, int code);
+  void HideStep();
+  void AdoptRestart();
   // task_clone.cc
-  Result<void> Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns);
+  Result<void> Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns, PtraceEvent* event);
   // task_exit.cc
   static Usage DropMm(RefPtr<mm::MemoryManager> mm);
   void ExitTask();
@@ -335,9 +355,12 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void DropCharge();
   CpuTimes FreezeCpuTimes() ABSL_LOCKS_EXCLUDED(cpu_mu_);
   void ReleaseMemory();
+  void ReleaseTracees();
   // task_exec.cc
   Result<void> KillOtherThreads();
   Result<RefPtr<auth::Credentials>> ExecCredentials(vfs::FileDescription& file, bool* secure);
+  bool BeginExecCredentials();
+  void EndExecCredentials(bool committed);
 
   Kernel& kernel_;  // Outlives every task.
   const uint64_t unique_id_;
@@ -380,7 +403,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
 
   // Blocking.
   Parker parker_;
-  enum class Phase : uint8_t { kKernel, kGuest, kBlocked, kStopped, kDead };
+  enum class Phase : uint8_t { kKernel, kGuest, kBlocked, kStopped, kTraced, kDead };
   std::atomic<Phase> phase_{Phase::kKernel};  // Sequentially consistent against interrupt_.
   std::atomic<int> current_syscall_{-1};
   std::atomic<uint64_t> switches_{0};  // Ends of Switch(). Sequentially consistent with phase_.
@@ -392,6 +415,11 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   std::atomic<int> seccomp_mode_{0};          // SECCOMP_MODE_*, changed under seccomp_mu_.
   bool exiting_ = false;
   int32_t exit_status_ = 0;
+  // Tracing: kTraced ...; changed under the signal lock, read anywhere. What an untraced task pays.
+  std::atomic<uint32_t> trace_flags_{0};
+  PtraceState trace_;
+  bool forced_step_ = false;   // The trap flag in regs_ is the tracer's. Own thread.
+  bool stop_counted_ = false;  // Has come to the group's stop. Signal lock.
   bool exited_ = false;  // Changed under the tasks and the signal lock: no longer live.
   RefPtr<ipc::SemUndoList> sem_undo_;  // Shared with CLONE_SYSVSEM.
   RefPtr<VforkGate> vfork_gate_;

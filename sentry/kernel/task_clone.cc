@@ -81,7 +81,7 @@ Result<RefPtr<const auth::Credentials>> CopyCredentials(const RefPtr<const auth:
 }  // namespace
 
 // The last step of clone(2): the child joins the tree, or there is an error and it never was.
-Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns) {
+Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns, PtraceEvent* event) {
   ThreadGroup& group = child.group();
   const bool thread = &group == group_.get();
   MutexLock lock(kernel_.tasks_mu());
@@ -105,6 +105,7 @@ Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid
       group.unkillable = true;
     }
     group.parent = parent;
+    group.forked_by = parent == group_.get() ? unique_id() : group_->forked_by;
     parent->children.push_back(child.group_ref());
     group.controlling_tty = group_->controlling_tty;
     group.process_group = group_->process_group;
@@ -118,6 +119,7 @@ Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid
   ++group.live_tasks;
   // A stop or a pause that is under way holds the newcomer too.
   child.interrupt_.store(group.stop_signal != 0, std::memory_order_relaxed);
+  if (trace_.tracer != nullptr) *event = Ptrace::InheritLocked(*this, child, args.flags, args.exit_signal);
   return {};
 }
 
@@ -217,7 +219,8 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   }
   TRY(child->Prepare());
   absl::Cleanup abandon = [&] { child->Abandon(); };
-  TRY(Publish(args, *child, *pid_ns));
+  PtraceEvent event = PtraceEvent::kNone;
+  TRY(Publish(args, *child, *pid_ns, &event));
   std::move(abandon).Cancel();
   std::move(release_fd).Cancel();
   kernel_.total_forks_.fetch_add(1, std::memory_order_relaxed);
@@ -229,12 +232,14 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   if ((flags & kCloneChildSettid) != 0)
     (void)mm->CopyOut(args.child_tid, {reinterpret_cast<const char*>(&visible_tid), 4});
   child->Launch();
+  if (event != PtraceEvent::kNone) ReportPtraceEvent(event, 0, pid.get());
   if (gate) {
     vfs::ContextWaiter waiter(*this);
     gate->queue().Add(waiter, kEventIn);
     while (!gate->is_open() && BlockKillable(time::kNever).ok()) {
     }
     gate->queue().Remove(waiter);
+    ReportPtraceEvent(PtraceEvent::kVforkDone, 0, pid.get());
   }
   return visible_tid;
 }

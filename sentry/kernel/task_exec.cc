@@ -62,7 +62,8 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
     MutexLock lock(kernel_.tasks_mu());
     for (const RefPtr<Task>& t : group_->tasks) own_users += t->fs_ref() == fs_ ? 1 : 0;
   }
-  const bool shares_fs = fs_->ref_count() > own_users && !c.HasCapability(auth::Capability::kSetuid);
+  const bool shares_fs = (BeginExecCredentials() || fs_->ref_count() > own_users) &&
+                         !c.HasCapability(auth::Capability::kSetuid);
   if (!nosuid && !shares_fs) {
     // Ids that the caller's namespace has no names for are not taken on (bprm_fill_uid()).
     const bool mapped = c.user_ns->MapsUid(attr.uid) && c.user_ns->MapsGid(attr.gid);
@@ -105,9 +106,25 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
   return creds;
 }
 
+// From here on nobody attaches, who would get what the exec may give. True: the tracer that there is
+// must not have it (LSM_UNSAFE_PTRACE, ptracer_capable()).
+bool Task::BeginExecCredentials() {
+  MutexLock lock(kernel_.tasks_mu());
+  trace_.exec_gains = true;
+  return trace_.tracer != nullptr &&
+         !trace_.tracer_creds->HasCapability(auth::Capability::kSysPtrace, *creds_->user_ns);
+}
+
+void Task::EndExecCredentials(bool committed) {
+  MutexLock lock(kernel_.tasks_mu());
+  trace_.exec_gains = false;
+  if (committed) ++trace_.exec_count;
+}
+
 // Ends the other threads of the group and makes this one its leader (Linux de_thread()).
 Result<void> Task::KillOtherThreads() {
   RefPtr<Task> old_leader;
+  Ptrace::Grave grave;
   {
     MutexLock lock(kernel_.tasks_mu());
     {
@@ -130,6 +147,12 @@ Result<void> Task::KillOtherThreads() {
   group_->exec_queue.Remove(waiter);
 
   MutexLock lock(kernel_.tasks_mu());
+  if (group_->leader != this && !IsKilled()) {
+    // Its end is not reported: its number lives on. The tracer may wait for it.
+    Task* tracer = group_->leader->trace_.tracer;
+    Ptrace::UnlinkLocked(*group_->leader, &grave);
+    if (tracer != nullptr) tracer->group().child_events.Notify(kReadable);
+  }
   MutexLock signal_lock(group_->signal_mu);
   group_->exec_task = nullptr;
   if (IsKilled()) return Errno::kEINTR;
@@ -178,7 +201,9 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.open = [this](const std::string& path) { return vfs::OpenForExec(*this, cwd(), path, {}); };
   loader::Program program = TRY(loader::Resolve(*this, load));
   if (args.close_on_exec_file && program.file.get() != file.get()) return Errno::kENOENT;
-  bool secure = false;
+  bool secure = false, committed = false;
+  RefPtr<Pid> old_pid = pid_ref();  // As the tracer knows it.
+  absl::Cleanup end_credentials = [&] { EndExecCredentials(committed); };
   RefPtr<auth::Credentials> creds = TRY(ExecCredentials(*program.file, &secure));
   load.secure = secure;
   load.uid = creds->user_ns->FromKernelUid(creds->ruid);
@@ -202,6 +227,8 @@ SyscallResult Task::Exec(const ExecArgs& args) {
     std::swap(mm_, old_mm);
     comm_ = image.comm;
   }
+  if (trace_flags_.load(std::memory_order_seq_cst) != 0) mm_->address_space().KeepCode();
+  committed = true;
   if (namespaces != namespaces_) set_namespaces(std::move(namespaces));
   const Usage memory = DropMm(std::move(old_mm));
   {
@@ -247,6 +274,11 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   regs_.eflags = 0x200;
   regs_.orig_rax = ~uint64_t{0};
   MarkRegistersReplaced();
+  std::move(end_credentials).Invoke();
+  if (trace_flags_.load(std::memory_order_relaxed) != 0) {
+    regs_.orig_rax = static_cast<uint64_t>(current_syscall());  // As a tracer sees it.
+    ReportPtraceExec(old_pid.get());
+  }
   return 0;
 }
 

@@ -69,7 +69,19 @@ void Task::DropCharge() {
   charge = std::move(charge_);
 }
 
+void Task::ReleaseTracees() {
+  std::vector<RefPtr<ThreadGroup>> released;
+  Ptrace::Grave grave;
+  MutexLock lock(kernel_.tasks_mu());
+  for (ThreadGroup* g : Ptrace::ReleaseTraceesLocked(*this, &grave))
+    kernel_.NotifyParentOfExitLocked(*g, released);
+}
+
 void Task::ExitTask() {
+  // Who is killed waits for nobody who waits for it, and so two that trace each other end.
+  if (IsKilled()) ReleaseTracees();
+  if (trace_flags_.load(std::memory_order_relaxed) != 0 && mm_)
+    ReportPtraceEvent(PtraceEvent::kExit, static_cast<uint32_t>(exit_status_), nullptr);
   ReleaseMemory();
   // Pointers that others may take go first, then what their ends do, without locks.
   RefPtr<mm::MemoryManager> mm;
@@ -98,12 +110,15 @@ void Task::ExitTask() {
   std::vector<RefPtr<ThreadGroup>> released;  // Destroyed after the locks are dropped.
   RefPtr<Task> self_reference;
   bool last = false;
+  Ptrace::Grave grave;
   std::vector<std::function<void(int32_t)>> callbacks;
   {
     MutexLock lock(kernel_.tasks_mu());
+    std::vector<ThreadGroup*> ended = Ptrace::ReleaseTraceesLocked(*this, &grave);
     {
       MutexLock signal_lock(group_->signal_mu);
       exited_ = true;
+      if (std::exchange(stop_counted_, false)) --group_->stopped_tasks;
       --group_->live_tasks;
       last = group_->live_tasks == 0;
       group_->dead_usage.cpu += times;
@@ -129,6 +144,11 @@ void Task::ExitTask() {
         group_->group_exit_status = exit_status_;
       }
     }
+    // A thread that is no leader is a zombie to its tracer alone.
+    if (group_->leader != this && trace_.tracer != nullptr)
+      Ptrace::NotifyLocked(*this, (exit_status_ & 0x7f) == 0 ? signal::kCldExited : signal::kCldKilled,
+                           (exit_status_ & 0x7f) == 0 ? (exit_status_ >> 8) & 0xff : exit_status_ & 0x7f);
+    for (ThreadGroup* g : ended) kernel_.NotifyParentOfExitLocked(*g, released);
     if (last) {
       tty = std::move(group_->controlling_tty);
       Session& session = *group_->process_group->session();
@@ -166,6 +186,14 @@ static ThreadGroup* FindReaper(ThreadGroup& dead) {
 void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
                                       std::vector<RefPtr<ThreadGroup>>& released) {
   ThreadGroup* parent = group.parent;
+  const bool traced = group.leader != nullptr && group.leader->trace_.tracer != nullptr;
+  if (traced && (parent == nullptr || !Ptrace::IsTracedByLocked(*group.leader, *parent))) {
+    // The tracer first; the parent when that has seen it.
+    const int status = group.wait_status;
+    Ptrace::NotifyLocked(*group.leader, (status & 0x7f) == 0 ? signal::kCldExited : signal::kCldKilled,
+                         (status & 0x7f) == 0 ? (status >> 8) & 0xff : status & 0x7f);
+    return;
+  }
   bool autoreap = parent == nullptr;
   if (parent != nullptr && group.exit_signal != 0) {
     signal::Info info(group.exit_signal);
@@ -179,7 +207,7 @@ void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
     info.child.utime = static_cast<int64_t>(usage.cpu.user_ns / kTick);
     info.child.stime = static_cast<int64_t>(usage.cpu.system_ns / kTick);
     signal::Action action = parent->actions()->Get(signal::kSIGCHLD);
-    if (group.exit_signal == signal::kSIGCHLD &&
+    if (!traced && group.exit_signal == signal::kSIGCHLD &&
         (action.handler == signal::kHandlerIgnore || (action.flags & signal::kSaNocldwait) != 0))
       autoreap = true;
     if (!(group.exit_signal == signal::kSIGCHLD && action.handler == signal::kHandlerIgnore))
@@ -251,7 +279,9 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>
 void Kernel::ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released) {
   CHECK(group.zombie && !group.reaped);
   group.reaped = true;
+  Ptrace::Grave grave;  // Not the last references: the group has the task, the caller the group.
   if (group.leader != nullptr) {
+    Ptrace::UnlinkLocked(*group.leader, &grave);
     // Now, not when the last reference goes: others may hold some for a while.
     group.leader->DropCharge();
     MutexLock signal_lock(group.signal_mu);

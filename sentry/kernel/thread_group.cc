@@ -66,7 +66,9 @@ static void NotifyParentLocked(ThreadGroup& child, int code, int status) {
   ThreadGroup* parent = child.parent;
   if (parent == nullptr) return;
   signal::Action action = parent->actions()->Get(signal::kSIGCHLD);
-  if (action.handler != signal::kHandlerIgnore && (action.flags & signal::kSaNocldstop) == 0) {
+  // A tracer among them has been told of the stop of its tracee.
+  const bool told = Ptrace::IsTracedByLocked(*child.leader, *parent) && code == signal::kCldStopped;
+  if (!told && action.handler != signal::kHandlerIgnore && (action.flags & signal::kSaNocldstop) == 0) {
     signal::Info info(signal::kSIGCHLD, code);
     info.child.pid = child.pid().NumberIn(parent->pid().ns());
     info.child.uid = child.leader->creds_ref()->ruid;

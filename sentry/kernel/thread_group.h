@@ -80,6 +80,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   bool zombie = false;                // All tasks have ended, wait(2) has not come.
   bool reaped = false;
   bool is_subreaper = false;
+  uint64_t forked_by = 0;             // Task::unique_id() of the thread that made it.
   bool did_exec = false;              // setpgid(2) by the parent gives EACCES.
   int32_t wait_status = 0;            // As wait(2) gives it, once zombie.
   int32_t stop_report = 0;            // Signal of a stop that wait(WUNTRACED) has not seen.

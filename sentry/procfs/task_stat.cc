@@ -210,7 +210,7 @@ Result<std::string> ReadStatus(CallContext& ctx, TaskObject& o) {
   if (fs) Append(&out, "Umask:\t%#04o\n", fs->umask());
   absl::StrAppend(&out, "State:\t", StateName(task->StateCode()), "\nTgid:\t", g.tgid,
                   "\nNgid:\t0\nPid:\t", task->TidIn(o.pid_ns()), "\nPPid:\t", g.ppid,
-                  "\nTracerPid:\t0\n");
+                  "\nTracerPid:\t", kernel::Ptrace::TracerTid(*task, o.pid_ns()), "\n");
   auto uid = [&](uint32_t id) { return ns.FromKernelUid(id); };
   auto gid = [&](uint32_t id) { return ns.FromKernelGid(id); };
   absl::StrAppend(&out, "Uid:\t", uid(c->ruid), "\t", uid(c->euid), "\t", uid(c->suid), "\t",

@@ -91,6 +91,18 @@ bool Queue::Take(Set wanted, Info* out) {
   return true;
 }
 
+std::vector<Info> Queue::Peek(uint64_t first, size_t count) const {
+  std::vector<Info> found;
+  for (const auto& [signo, entries] : queued_) {
+    for (const Entry& entry : entries) {
+      if (found.size() == count) return found;
+      if (first != 0) --first;
+      else found.push_back(entry.info);
+    }
+  }
+  return found;
+}
+
 void Queue::Remove(Set signals) {
   for (Set left = signals & pending_; left != 0; left &= left - 1)
     queued_.erase(__builtin_ctzll(left) + 1);

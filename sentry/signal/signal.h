@@ -6,6 +6,7 @@
 #include <cstring>
 #include <list>
 #include <map>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "auth/user_counts.h"
@@ -106,6 +107,8 @@ class Queue {
   // lowest number. False if there is none.
   bool Take(Set wanted, Info* out);
   void Remove(Set signals);
+  // The `count` entries from the `first` on, by number (PTRACE_PEEKSIGINFO).
+  std::vector<Info> Peek(uint64_t first, size_t count) const;
   bool Contains(int signo) const { return (pending_ & Bit(signo)) != 0; }
 
  private:

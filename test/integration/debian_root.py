@@ -15,8 +15,8 @@ import sys
 
 RELEASE = "bookworm"
 PACKAGES = ("bash coreutils findutils grep sed gawk tar gzip perl python3 libpython3-stdlib gcc libc6-dev "
-            "sqlite3 procps util-linux mount").split()
-NEEDED = ("bash ls find grep sed gawk tar gzip perl python3 gcc sqlite3 ps top free mount setsid").split()
+            "sqlite3 procps util-linux mount strace gdb-minimal").split()
+NEEDED = ("bash ls find grep sed gawk tar gzip perl python3 gcc sqlite3 ps top free mount setsid strace gdb").split()
 DEFAULT = "/var/cache/caisson/debian-root"
 
 

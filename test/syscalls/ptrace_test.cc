@@ -13,6 +13,7 @@
 #include "test/util/file_util.h"
 #include "test/util/memory_util.h"
 #include "test/util/process_util.h"
+#include "test/util/ptrace_util.h"
 #include "test/util/signal_util.h"
 #include "test/util/syscall_matchers.h"
 
@@ -21,40 +22,7 @@ namespace {
 
 volatile long g_word = 0x1122334455667788;
 
-// A child that is traced and has stopped itself; `body` is what it does when it is let go.
-class PtraceTest : public testing::Test {
- protected:
-  pid_t Start(const std::function<void()>& body) {
-    child_.reset(new Child([&] {
-      ASSERT_THAT(ptrace(PTRACE_TRACEME, 0, 0, 0), SyscallSucceeds());
-      raise(SIGSTOP);
-      body();
-    }));
-    const int status = WaitStop();
-    EXPECT_TRUE(WIFSTOPPED(status)) << status;
-    EXPECT_EQ(WSTOPSIG(status), SIGSTOP);
-    return child_->pid();
-  }
-  int WaitStop() {
-    int status = -1;
-    EXPECT_THAT(waitpid(child_->pid(), &status, __WALL), SyscallSucceedsWithValue(child_->pid()));
-    if (WIFEXITED(status) || WIFSIGNALED(status)) child_->Reaped();
-    return status;
-  }
-  // Runs the child from call stop to call stop until it enters `number`.
-  user_regs_struct RunToEntry(pid_t pid, unsigned long number) {
-    user_regs_struct registers = {};
-    for (int stop = 0; stop < 100; stop++) {
-      EXPECT_THAT(ptrace(PTRACE_SYSCALL, pid, 0, 0), SyscallSucceeds());
-      if (!WIFSTOPPED(WaitStop())) break;
-      EXPECT_THAT(ptrace(PTRACE_GETREGS, pid, 0, &registers), SyscallSucceeds());
-      if (registers.orig_rax == number) return registers;
-    }
-    ADD_FAILURE() << "the call was not seen";
-    return registers;
-  }
-  std::unique_ptr<Child> child_;
-};
+class PtraceTest : public PtraceFixture {};
 
 TEST_F(PtraceTest, PeekAndPoke) {
   const pid_t pid = Start([] { _exit(g_word == 42 ? 0 : 1); });
