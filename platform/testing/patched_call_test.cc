@@ -237,14 +237,22 @@ TEST_F(PatchedStateTest, CopiesAndStateGoTogether) {
   for (uint32_t i = 0; i < 2 * kOften; ++i) {
     ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
     Check(true);
+    // A state that was read can be set, whatever copies have left where it was.
+    std::vector<char> same(state_.size());
+    ASSERT_TRUE(context_->GetFpState(absl::MakeSpan(same)).ok());
+    if (i % 4 == 2) {
+      ASSERT_TRUE(context_->SetFpState(same).ok());
+    }
     const uint32_t first = 2 * i, second = 2 * i + 1;
-    const GuestAddr to = GuestAddr(regs_.rsp - 256);
+    const GuestAddr to = GuestAddr(regs_.rsp - 2048);
     const auto bytes = [](const uint32_t& v) {
       return absl::Span<const char>(reinterpret_cast<const char*>(&v), sizeof(v));
     };
     if (!context_->CopyOutLater(to, bytes(first))) space_->CopyOut(to, bytes(first));
     if (i % 2 == 0) Set(i);
     if (i % 3 == 0) Check(false);
+    const std::string much(1000, static_cast<char>(0xa5));
+    if (!context_->CopyOutLater(to + 8, much)) space_->CopyOut(to + 8, much);
     if (!context_->CopyOutLater(to + 4, bytes(second))) space_->CopyOut(to + 4, bytes(second));
     ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
     uint32_t got[2] = {};

@@ -229,12 +229,16 @@ bool HostThread::SaveFpState(absl::Span<char> out) {
   static_assert(kCopyOffset % 64 == 0);
   const size_t size = stub::HostXstate().size;
   if (stub::HostXstate().features == 0 || size > kCopySize) return false;
+  // Of what XSAVE leaves as it is, copies may have been there.
+  std::memset(slot_memory_ + kCopyOffset, 0, size);
   slot_->copies = kSaveFp;
   Resume();
   if (WaitShortly() != Stop::kCall) return false;
   slot_->copies = 0;
   std::memcpy(out.data(), slot_memory_ + kCopyOffset, size);
   asm volatile("" : : : "memory");  // What follows uses the copy.
+  // The guest may have written there too: nothing of the header but the components that are in use.
+  std::memset(out.data() + kFpHeader + 8, 0, 56);
   stub::SanitizeXstate(out);
   return true;
 }
