@@ -173,8 +173,8 @@ class PatchedStateTest : public PatchedCallTest {
     Start([](Code& c) {
       Xbyak::Label again;
       c.L(again);
-      c.inc(c.rdi);
       c.vpaddd(c.ymm1, c.ymm0, c.ymm0);
+      c.inc(c.rdi);
       c.mov(c.eax, kNumber);
       c.syscall();
       c.jmp(again);
@@ -217,6 +217,7 @@ class PatchedStateTest : public PatchedCallTest {
 
 TEST_F(PatchedStateTest, ExtendedStateIsReadAndSet) {
   StartDoubling();
+  const uint64_t before = Count("patched");
   for (uint32_t i = 0; i < 3 * kOften; ++i) {
     ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
     ASSERT_EQ(regs_.rdi, ++calls_);
@@ -229,6 +230,10 @@ TEST_F(PatchedStateTest, ExtendedStateIsReadAndSet) {
     if (i % 19 == 0) Set(i + 1000);
     if (i % 23 == 0) regs_.fs_base = 0x7000 + i;
     regs_.rax = 0;
+  }
+  context_.reset();  // It counts when it ends.
+  if (TestPlatformName() != "ptrace") {
+    EXPECT_GT(Count("patched") - before, uint64_t{kOften});
   }
 }
 
