@@ -396,6 +396,8 @@ HostThread::Stop HostThread::BringToTrap() {
   if (at_ == Stop::kTrap) return at_;
   if (starting_) return WaitFor(kRounds);
   if (at_ == Stop::kDead) return at_;
+  // A late interrupt has brought it there already, and host calls may have taken its doorbell.
+  if (at_ == Stop::kCall && (LoadAcquire(&slot_->state) & kTurnMask) == kTrap) return TakeTrap();
   const Notification call = notification_;
   Signal();
   for (;;) {
@@ -479,22 +481,6 @@ bool HostThread::WriteFpState(absl::Span<const char> in) {
   std::memcpy(area + kFpTrailer, fp_trailer_, sizeof(fp_trailer_));
   std::memcpy(area + kFpHeader, in.data() + kFpHeader, in.size() - kFpHeader);
   return true;
-}
-
-void HostThread::Resume() {
-  const uint32_t old = __atomic_exchange_n(&slot_->state, kGuest, __ATOMIC_SEQ_CST);
-  if (environment_.notify) {
-    // If it has been withdrawn the thread rings again, and is answered then.
-    if (doorbell_id_ != 0) {
-      Send(std::exchange(doorbell_id_, 0), 0);
-    } else if ((old & kSleeping) != 0) {
-      // It did not get our answer in time: its doorbell is answered by the next wait.
-      sleeping_ = true;
-      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
-    }
-  } else if ((old & kSleeping) != 0) {
-    Futex(&slot_->state, FUTEX_WAKE, 1, 0);
-  }
 }
 
 }  // namespace caisson::platform::trap

@@ -58,6 +58,10 @@ class TrapContext final : public Context {
   bool CopyOutLater(GuestAddr to, absl::Span<const char> from) override;
   void FlushCopies(AddressSpace& space) override;
 
+  // The calling thread's, if it is stopped in `space` and can make `requests` there; else null.
+  static HostThread* ThreadForHostCalls(const TrapAddressSpace& space,
+                                        absl::Span<const stub::Request> requests);
+
  private:
   Result<void> Enter(TrapAddressSpace& space);
   void Leave();

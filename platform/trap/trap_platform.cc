@@ -91,6 +91,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   ThreadEnvironment environment;
   environment.notify = config.notify;
   environment.doorbells = threads.doorbells;
+  environment.host_calls = threads.host_calls;
   environment.exit_thread = blob.exit_thread;
   return std::unique_ptr<Platform>(
       std::make_unique<TrapPlatform>(config, environment,
