@@ -146,6 +146,7 @@ HostThread* TrapContext::ThreadForHostCalls(const TrapAddressSpace& space,
     return nullptr;
   // Notifications between two CPUs are slow.
   if (!quiet) context->spinner_.Avoid();
+  ++context->counts_.host_calls;
   return context->thread_.get();
 }
 
@@ -254,6 +255,7 @@ void TrapContext::FlushCounts() {
   shared_.notifications.fetch_add(std::exchange(counts_.notifications, 0), std::memory_order_relaxed);
   shared_.traps.fetch_add(std::exchange(counts_.traps, 0), std::memory_order_relaxed);
   shared_.patched.fetch_add(std::exchange(counts_.patched, 0), std::memory_order_relaxed);
+  shared_.host_calls.fetch_add(std::exchange(counts_.host_calls, 0), std::memory_order_relaxed);
 }
 
 bool TrapContext::Run(Registers& regs) {

@@ -27,9 +27,9 @@ struct Shared {
   mutable SpinGroup spin_group{true};
   // How calls came, for Platform::Counters(). Contexts add what they have counted now and then.
   struct Counts {
-    uint64_t notifications = 0, traps = 0, patched = 0;
+    uint64_t notifications = 0, traps = 0, patched = 0, host_calls = 0;
   };
-  mutable std::atomic<uint64_t> notifications{0}, traps{0}, patched{0};
+  mutable std::atomic<uint64_t> notifications{0}, traps{0}, patched{0}, host_calls{0};
 };
 
 // Used by one thread; Prepare(), Interrupt() and GuestCpuTime() by any.

@@ -47,7 +47,8 @@ class TrapPlatform final : public Platform {
   std::vector<Counter> Counters() const override {
     return {{"notifications", shared_.notifications.load(std::memory_order_relaxed)},
             {"traps", shared_.traps.load(std::memory_order_relaxed)},
-            {"patched", shared_.patched.load(std::memory_order_relaxed)}};
+            {"patched", shared_.patched.load(std::memory_order_relaxed)},
+            {"host_calls", shared_.host_calls.load(std::memory_order_relaxed)}};
   }
 
  private:
