@@ -28,6 +28,7 @@ constexpr int kRoundMs = 100, kRounds = 300;
 constexpr uint64_t kMaxLength = uint64_t{1} << 30;
 // Notifications that are nothing new: a stop of the host's repeats one.
 constexpr int kMaxRepeats = 1000;
+constexpr uint32_t kAddFdSend = 2;  // SECCOMP_ADDFD_FLAG_SEND.
 
 bool IsQuickAdvice(uint64_t advice) {
   return advice <= MADV_SEQUENTIAL || advice == MADV_DONTNEED || advice == MADV_FREE ||
@@ -93,11 +94,20 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
   page_->host_rings = !quiet;
   page_->host_closes = fd >= 0;
   const bool awake = quiet && spin_ != 0 && !sleeping_;
-  Release(awake ? kHost : kHost | kParked);
+  bool has_fd = fd < 0;
+  if (!has_fd && doorbell_id_ != 0) {
+    // The descriptor is the answer to the bell that the thread waits in, if the host can do that
+    // (Linux 5.14).
+    __atomic_store_n(&slot_->state, kHost | kParked, __ATOMIC_SEQ_CST);
+    has_fd = AddDescriptor(doorbell_id_, fd, /*answer=*/true) == Added::kYes;
+    if (!has_fd) Send(doorbell_id_, 0);
+    doorbell_id_ = 0;
+  } else {
+    Release(awake ? kHost : kHost | kParked);
+  }
 
   size_t told = next_told(0);  // The next call that we will be told of,
   size_t last = count;         // and the last one that we were told of.
-  bool has_fd = fd < 0;
   int rounds = kRounds, repeats = 0;
   bool done = awake && SpinForHostCalls();
   while (!done) {
@@ -124,9 +134,13 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
     const size_t at = known && is(told) ? told : known && is(last) ? last : count;
     if (at == count) return Broken("another call instead of the one it was asked for"), Errno::kEIO;
     if (!has_fd) {
-      Result<void> added = AddDescriptor(n.id, fd, &has_fd);
-      if (!added.ok()) return Broken("cannot get a descriptor"), Errno::kEIO;
-      if (!has_fd) continue;  // It was withdrawn, and comes again.
+      const Added added = AddDescriptor(n.id, fd, /*answer=*/false);
+      if (added == Added::kWithdrawn) continue;  // It comes again.
+      has_fd = added == Added::kYes;
+      if (!has_fd) {
+        Send(n.id, 0, ENOMEM);
+        continue;
+      }
     }
     if (Continue(n.id) && at == told) {
       last = at;
@@ -211,21 +225,20 @@ bool HostThread::Continue(uint64_t id) {
   return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0;
 }
 
-// Puts `fd` into the stub as kHostCallFd, for the thread that waits in notification `id`. *added is
-// false if that has been withdrawn.
-Result<void> HostThread::AddDescriptor(uint64_t id, int fd, bool* added) {
+// Puts `fd` into the stub as kHostCallFd, for the thread that waits in notification `id`, and answers
+// that if asked to.
+HostThread::Added HostThread::AddDescriptor(uint64_t id, int fd, bool answer) {
   seccomp_notif_addfd add{};
   add.id = id;
-  add.flags = SECCOMP_ADDFD_FLAG_SETFD;
+  add.flags = SECCOMP_ADDFD_FLAG_SETFD | (answer ? kAddFdSend : 0);
   add.srcfd = static_cast<uint32_t>(fd);
   add.newfd = kHostCallFd;
   add.newfd_flags = O_CLOEXEC;
   for (;;) {
     const int got = ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_ADDFD, &add);
-    *added = got == static_cast<int>(kHostCallFd);
-    if (*added || (got < 0 && (errno == ENOENT || errno == EINPROGRESS))) return OkResult();
-    if (got < 0 && errno == EINTR) continue;
-    return Errno::kEIO;
+    if (got == static_cast<int>(kHostCallFd)) return Added::kYes;
+    if (got >= 0 || (errno != EINTR && errno != ENOENT && errno != EINPROGRESS)) return Added::kNo;
+    if (errno != EINTR) return Added::kWithdrawn;
   }
 }
 

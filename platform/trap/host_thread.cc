@@ -415,10 +415,11 @@ bool HostThread::SameCall(const Notification& o) const {
          std::equal(std::begin(n.args), std::end(n.args), std::begin(o.args));
 }
 
-bool HostThread::Send(uint64_t id, uint64_t value) {
+bool HostThread::Send(uint64_t id, uint64_t value, int error) {
   seccomp_notif_resp response{};
   response.id = id;
   response.val = static_cast<int64_t>(value);
+  response.error = -error;
   return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0;
 }
 

@@ -148,12 +148,13 @@ class HostThread {
   Stop Dead();
   char* InStack(uint64_t address, size_t size) const;
   char* FpArea() const;
-  bool Send(uint64_t id, uint64_t value);
+  bool Send(uint64_t id, uint64_t value, int error = 0);
   void Release(uint32_t state);
   bool SpinForHostCalls();
   bool Receive(seccomp_notif* n, int* rounds);
   bool Continue(uint64_t id);
-  Result<void> AddDescriptor(uint64_t id, int fd, bool* added);
+  enum class Added { kYes, kNo, kWithdrawn };
+  Added AddDescriptor(uint64_t id, int fd, bool answer);
 
   stub::StubProcess& stub_;
   const ThreadEnvironment& environment_;
