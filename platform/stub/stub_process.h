@@ -91,9 +91,6 @@ class StubProcess {
   Result<Slots> StartClone() ABSL_LOCKS_EXCLUDED(mu_);
   Result<std::unique_ptr<StubProcess>> FinishClone(Slots slots) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Held while a vector runs, whoever runs it: descriptors are in the stub meanwhile.
-  Mutex& vector_mutex() ABSL_LOCK_RETURNED(mu_) { return mu_; }
-
   // The pages shared with it; they stay where they are.
   const Slots& slots() const { return slots_; }
 

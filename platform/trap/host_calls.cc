@@ -22,8 +22,8 @@
 namespace caisson::platform::trap {
 namespace {
 
-// As for other waits of a thread that is not to run guest code: 30 s of our own running time.
-constexpr int kRoundMs = 100, kRounds = 300;
+// 10 s of our own running time: others may wait for the mm meanwhile.
+constexpr int kRoundMs = 100, kRounds = 100;
 // What takes longer has its time with the worker.
 constexpr uint64_t kMaxLength = uint64_t{1} << 30;
 // Notifications that are nothing new: a stop of the host's repeats one.

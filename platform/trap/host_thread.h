@@ -117,7 +117,7 @@ class HostThread {
   void Resume();
 
   // Has the stopped thread make host calls and waits for the end, as StubProcess::Run() does with the
-  // worker; `fd` is kHostCallFd in the stub meanwhile, -1: none. StubProcess::vector_mutex() is held.
+  // worker; `fd` is kHostCallFd in the stub meanwhile, -1: none: one vector of a stub at a time.
   // Only if CanRunHostCalls(). Errors: EIO, and the stub is killed.
   struct HostOutcome {
     size_t executed = 0;

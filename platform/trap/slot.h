@@ -112,7 +112,7 @@ struct HostCall {
 };
 inline constexpr size_t kMaxHostCalls = 8;
 // The descriptor of host calls that map a file; none of the worker's.
-inline constexpr uint32_t kHostCallFd = 63;
+inline constexpr uint32_t kHostCallFd = stub::kThreadFd;
 
 // Written by the sentry, mapped read-only from a sealed memfd in the stub (PLATFORM.md 9).
 struct ThreadPage {

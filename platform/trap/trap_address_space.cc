@@ -45,7 +45,6 @@ Result<void> TrapAddressSpace::Run(absl::Span<const stub::Request> requests,
   HostThread* thread =
       fds.size() > 1 ? nullptr : TrapContext::ThreadForHostCalls(*this, requests);
   if (thread == nullptr) return StubAddressSpace::Run(requests, fds, outcome);
-  MutexLock lock(stub().vector_mutex());
   const HostThread::HostOutcome done =
       TRY(thread->RunHostCalls(requests, fds.empty() ? -1 : fds[0]));
   outcome->executed = done.executed;
