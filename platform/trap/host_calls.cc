@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
-#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -23,7 +22,7 @@ namespace caisson::platform::trap {
 namespace {
 
 // 10 s of our own running time: others may wait for the mm meanwhile.
-constexpr int kRoundMs = 100, kRounds = 100;
+constexpr int kHostCallRounds = 100;
 // What takes longer has its time with the worker.
 constexpr uint64_t kMaxLength = uint64_t{1} << 30;
 // Notifications that are nothing new: a stop of the host's repeats one.
@@ -108,7 +107,7 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
 
   size_t told = next_told(0);  // The next call that we will be told of,
   size_t last = count;         // and the last one that we were told of.
-  int rounds = kRounds, repeats = 0;
+  int rounds = kHostCallRounds, repeats = 0;
   bool done = awake && SpinForHostCalls();
   while (!done) {
     if (++repeats > kMaxRepeats) return Broken("does not make its host calls"), Errno::kEIO;
@@ -161,25 +160,6 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
   outcome.host_errno = static_cast<int>(-result);
   return outcome;
 }
-
-// Sets `state` and wakes the thread.
-void HostThread::Release(uint32_t state) {
-  const uint32_t old = __atomic_exchange_n(&slot_->state, state, __ATOMIC_SEQ_CST);
-  if (environment_.notify) {
-    // If it has been withdrawn the thread rings again, and is answered then.
-    if (doorbell_id_ != 0) {
-      Send(std::exchange(doorbell_id_, 0), 0);
-    } else if ((old & kSleeping) != 0) {
-      // It did not get our answer in time: its doorbell is answered by the next wait.
-      sleeping_ = true;
-      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
-    }
-  } else if ((old & kSleeping) != 0) {
-    syscall(SYS_futex, &slot_->state, FUTEX_WAKE, 1, nullptr, nullptr, 0);
-  }
-}
-
-void HostThread::Resume() { Release(kGuest); }
 
 // True if they are done. Else the thread rings when they are.
 bool HostThread::SpinForHostCalls() {
