@@ -257,6 +257,11 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
         while (!stop && writer->Switch(*space, its).kind != Kind::kKilled) {
         }
       });
+      // Who makes its own thread hang, hangs until it is killed.
+      std::thread killer([&] {
+        for (int i = 0; i < 500 && !stop; ++i) usleep(1000);
+        kill(space->host_pid(), SIGKILL);
+      });
       for (int i = 0; i < 100; ++i) {
         bool ok = space->Apply({MapAnonymous(kData, 0x2000, kReadWrite)}).ok();
         ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kProtRead)}).ok();
@@ -265,7 +270,7 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
       }
       stop = true;
       writer->Interrupt();
-      kill(space->host_pid(), SIGKILL);
+      killer.join();
       other.join();
     }
   }
