@@ -163,9 +163,14 @@ Result<void> StubAddressSpace::Translate(const MapOp& op, Vector* vector) {
   return OkResult();
 }
 
+Result<void> StubAddressSpace::Run(absl::Span<const Request> requests, absl::Span<const int> fds,
+                                   StubProcess::Outcome* outcome) {
+  return stub_->Run(requests, fds, outcome);
+}
+
 Result<void> StubAddressSpace::RunVector(const Vector& vector, size_t* done) {
   StubProcess::Outcome outcome;
-  TRY(stub_->Run(vector.requests, vector.fds, &outcome));
+  TRY(Run(vector.requests, vector.fds, &outcome));
   for (size_t i = 0; i < outcome.executed; ++i) {
     if (static_cast<uint64_t>(outcome.results[i]) == vector.expected[i]) continue;
     stub_->Kill();  // The guest has changed it.

@@ -40,6 +40,9 @@ class StubAddressSpace : public AddressSpace {
  protected:
   // What Fork() makes of a clone of the stub.
   virtual std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<StubProcess> stub) const;
+  // Runs a vector of Apply()'s, as StubProcess::Run().
+  virtual Result<void> Run(absl::Span<const Request> requests, absl::Span<const int> fds,
+                           StubProcess::Outcome* outcome);
   ProcView* proc() const { return proc_; }
 
  private:

@@ -39,6 +39,9 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
 
  protected:
   std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<stub::StubProcess> stub) const override;
+  // By the guest thread of the task that asks, if it can, which needs to wake nobody; else by the worker.
+  Result<void> Run(absl::Span<const stub::Request> requests, absl::Span<const int> fds,
+                   stub::StubProcess::Outcome* outcome) override;
 
  private:
   const ThreadEnvironment& environment_;

@@ -48,7 +48,8 @@ class TrapPlatform final : public Platform {
     return {{"notifications", shared_.notifications.load(std::memory_order_relaxed)},
             {"traps", shared_.traps.load(std::memory_order_relaxed)},
             {"patched_spin", shared_.spins.load(std::memory_order_relaxed)},
-            {"patched_bell", shared_.bells.load(std::memory_order_relaxed)}};
+            {"patched_bell", shared_.bells.load(std::memory_order_relaxed)},
+            {"host_calls", shared_.host_calls.load(std::memory_order_relaxed)}};
   }
 
  private:
@@ -92,6 +93,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   ThreadEnvironment environment;
   environment.notify = config.notify;
   environment.doorbells = threads.doorbells;
+  environment.host_calls = threads.host_calls;
   environment.exit_thread = blob.exit_thread;
   return std::unique_ptr<Platform>(
       std::make_unique<TrapPlatform>(config, environment,

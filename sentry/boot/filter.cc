@@ -69,6 +69,7 @@ constexpr FilterRule kRules[] = {
     {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_RECV)}, "guest threads' calls"},
     {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_SEND)}, "the same"},
     {SYS_ioctl, {Equals(1, kNotifSetFlags)}, "the same"},
+    {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_ADDFD)}, "the file that a guest thread maps"},
     {SYS_memfd_create, {}, "tmpfs files, shared memory, slots, System V segments"},
 
     // Memory. Nothing becomes executable after boot.
