@@ -55,20 +55,24 @@ void ReportDeniedCall(int, siginfo_t* info, void*) {
 }  // namespace
 
 absl::Status EnterEmptyRoot() {
+  ASSIGN_OR_RETURN(UniqueFd root, EmptyFileSystem());
+  return EnterRoot(root);
+}
+
+absl::Status EnterRoot(const UniqueFd& root) {
   // Nothing below may propagate to the mount namespace this one was copied from.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return HostErrnoStatus(errno, "making mounts private");
   }
-  ASSIGN_OR_RETURN(UniqueFd root, EmptyFileSystem());
   if (move_mount(root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
-    return HostErrnoStatus(errno, "move_mount of the empty root");
+    return HostErrnoStatus(errno, "move_mount of the new root");
   }
-  if (fchdir(root.get()) != 0) return HostErrnoStatus(errno, "fchdir to the empty root");
+  if (fchdir(root.get()) != 0) return HostErrnoStatus(errno, "fchdir to the new root");
   // The old root ends up on top of the new one, at the same place, and is detached from there
   // (pivot_root(2), "pivot_root(".", ".")").
   if (syscall(SYS_pivot_root, ".", ".") != 0) return HostErrnoStatus(errno, "pivot_root");
   if (umount2(".", MNT_DETACH) != 0) return HostErrnoStatus(errno, "detaching the old root");
-  if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to the empty root");
+  if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to the new root");
   return absl::OkStatus();
 }
 

@@ -44,6 +44,7 @@ struct SandboxStart {
   std::vector<GoferSource> gofers;
   Stdio stdio;
   std::string control_socket_path;   // Where the sentry's control socket is bound, in the state dir.
+  UniqueFd exit_status;  // Gets the container's wait status, in decimal, when it has ended.
   int log_fd = -1;                   // Borrowed; -1 for none.
   int debug_log_fd = -1;
   // Host-side namespaces the monitor enters (network: Docker's setup looks at /proc/PID/ns/net).
@@ -84,6 +85,7 @@ struct ExecStart {
   std::function<absl::Status(bool in_v2)> join_cgroup;
   UniqueFd cgroup_v2;
   std::vector<NamespacePath> namespaces;
+  UniqueFd mount_namespace;  // That of the container's monitor, which this one's enters.
 };
 absl::StatusOr<pid_t> StartExec(ExecStart start);
 
