@@ -64,6 +64,13 @@ absl::Status EnterRoot(const UniqueFd& root) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return HostErrnoStatus(errno, "making mounts private");
   }
+  // Nor may the new root be shared, as a clone of a shared mount is (pivot_root(2), EINVAL).
+  mount_attr attributes{};
+  attributes.propagation = MS_PRIVATE;
+  if (mount_setattr(root.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes,
+                    sizeof(attributes)) != 0) {
+    return HostErrnoStatus(errno, "making the new root private");
+  }
   if (move_mount(root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     return HostErrnoStatus(errno, "move_mount of the new root");
   }
