@@ -6,6 +6,7 @@
 #include "runsc/cmd/commands.h"
 #include "runsc/cmd/common.h"
 #include "runsc/container/control.h"
+#include "runsc/container/process.h"
 
 namespace caisson::cmd {
 namespace {
@@ -14,6 +15,17 @@ namespace {
 int RecordedStatus(const Opened& container) {
   constexpr int kSandboxDied = 137 << 8;
   return container.dir.ExitStatus().value_or(kSandboxDied);
+}
+
+// The sentry answers before the container is stopped in the eyes of `state` and `delete`: that is
+// when its monitor has ended.
+void AwaitMonitor(const Opened& container) {
+  constexpr int kLimitMs = 5'000;
+  const runsc::SandboxProcesses& processes = container.state.processes;
+  UniqueFd pidfd = runsc::OpenPidfd(processes.monitor_pid);
+  if (!pidfd || !runsc::IsAlive(processes.monitor_pid, processes.monitor_start_time)) return;
+  pollfd entry{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
+  (void)poll(&entry, 1, kLimitMs);
 }
 
 absl::StatusOr<int> AwaitStatus(const Args& args, const Opened& container) {
@@ -26,7 +38,10 @@ absl::StatusOr<int> AwaitStatus(const Args& args, const Opened& container) {
   request.mutable_wait()->set_pid(args.pid);
   absl::StatusOr<protocol::Reply> reply =
       runsc::CallSentry(container.dir.control_socket(), request, /*timeout_ms=*/-1);
-  if (reply.ok()) return reply->wait_status();
+  if (reply.ok()) {
+    if (args.pid == 0) AwaitMonitor(container);
+    return reply->wait_status();
+  }
   // The sentry may end before it has answered everybody.
   if (args.pid != 0 ||
       runsc::StatusOf(container.dir, container.state) != runsc::Status::kStopped) {

@@ -190,6 +190,7 @@ class Run(RunscTest):
         waiting = self.start_wait("c")
         self.ok("kill", "c", "USR1")
         self.assertEqual(self.finish_wait(waiting), {"id": "c", "exitStatus": 7})
+        self.ok("delete", "c")
 
     def test_wait_after_the_end(self):
         for signal_name, status in (("USR1", 7), ("KILL", 137)):
