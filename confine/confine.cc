@@ -79,10 +79,11 @@ absl::Status EnterRoot(const UniqueFd& root) {
   // (pivot_root(2), "pivot_root(".", ".")").
   if (syscall(SYS_pivot_root, ".", ".") == 0) {
     if (umount2(".", MNT_DETACH) != 0) return HostErrnoStatus(errno, "detaching the old root");
-  } else if (errno != EPERM || chroot(".") != 0) {
-    // Docker's default profile allows a container with CAP_SYS_ADMIN everything here but
-    // pivot_root. Then the new root hides the old one, which is still mounted below it; who has
-    // neither chroot nor a path call left cannot get there.
+  } else if ((errno != EPERM && errno != EINVAL) || chroot(".") != 0) {
+    // EPERM: Docker's default profile allows a container with CAP_SYS_ADMIN everything here but
+    // pivot_root. EINVAL: a system that runs from its initramfs. Then the new root hides the old
+    // one, which is still mounted below it; who has neither chroot nor a path call left cannot get
+    // there.
     return HostErrnoStatus(errno, "pivot_root");
   }
   if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to the new root");

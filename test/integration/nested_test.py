@@ -79,9 +79,9 @@ def a_missing_capability_is_named():
 
 @case
 def create_start_exec_delete():
-    result = inside("./runsc --ignore-cgroups create --bundle shell x </dev/null >/run/out 2>&1; ./runsc state x | grep -c '"status": "created"'; "
+    result = inside("./runsc --ignore-cgroups create --bundle shell x </dev/null >/run/out 2>&1; ./runsc state x | grep -o created.,; "
                     "./runsc start x; ./runsc wait x; ./runsc delete x; cat /run/out")
-    equal(result.out, '1\n{"id":"x","exitStatus":4}\nhello\n0\n3\n', str(result))
+    equal(result.out, 'created",\n{"id":"x","exitStatus":4}\nhello\n0\n3\n', str(result))
 
 
 @case
