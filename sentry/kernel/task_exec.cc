@@ -173,7 +173,6 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.stack_limit = group_->limits().soft(kRlimitStack);
   load.personality = personality.load(std::memory_order_relaxed);
   load.shared_memory = &kernel_.shared_memory();
-  load.hide_vdso = namespaces_->time->has_offsets();
   load.hwcap = kernel_.config().hwcap;
   load.hwcap2 = kernel_.config().hwcap2;
   load.open = [this](const std::string& path) { return vfs::OpenForExec(*this, cwd(), path, {}); };
@@ -186,6 +185,8 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.euid = creds->user_ns->FromKernelUid(creds->euid);
   load.gid = creds->user_ns->FromKernelGid(creds->rgid);
   load.egid = creds->user_ns->FromKernelGid(creds->egid);
+  RefPtr<NamespaceSet> namespaces = EnterTime(namespaces_);
+  load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
   loader::LoadedImage image = TRY(loader::LoadImage(*this, kernel_.platform(), load, program));
 
   // The point of no return: from here a failure ends the process.
@@ -201,6 +202,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
     std::swap(mm_, old_mm);
     comm_ = image.comm;
   }
+  if (namespaces != namespaces_) set_namespaces(std::move(namespaces));
   const Usage memory = DropMm(std::move(old_mm));
   {
     MutexLock lock(kernel_.tasks_mu());
