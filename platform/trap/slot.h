@@ -98,7 +98,7 @@ inline constexpr size_t kCopySize = kPageSize;
 static_assert(sizeof(Slot) <= kStackOffset);
 static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
 
-// Written by the sentry, mapped read-only from a sealed memfd in the stub (PLATFORM.md 9).
+// Written by the sentry, mapped read-only from a sealed memfd in the stub (docs/platform.md 9).
 struct ThreadPage {
   // For sigaltstack(2): struct stack_t.
   uint64_t stack_address;
@@ -111,7 +111,7 @@ struct ThreadPage {
   // it sleeps. 0: it rings and sleeps at once.
   alignas(64) uint32_t spin_cycles;
 
-  // Answers that the trampoline gives itself, if `answers` is not 0 (PLATFORM.md 10). The sentry
+  // Answers that the trampoline gives itself, if `answers` is not 0 (docs/platform.md 10). The sentry
   // turns them off by clearing it, and keeps them true while it is set.
   alignas(64) uint32_t answers;
   uint32_t pid, tid, uid, euid, gid, egid;

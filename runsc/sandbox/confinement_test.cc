@@ -103,7 +103,7 @@ TEST_F(ConfinementTest, CapabilitiesAreGone) {
   }
   const uint64_t allowed = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE |
                            1ull << CAP_DAC_READ_SEARCH | 1ull << CAP_FOWNER | 1ull << CAP_FSETID |
-                           1ull << CAP_MKNOD | 1ull << CAP_SETFCAP;
+                           1ull << CAP_SETFCAP;
   for (const char* set : {"CapPrm", "CapEff", "CapBnd"}) {
     EXPECT_EQ(Hex(StatusField(gofer(), set)) & ~allowed, 0u) << set;
   }

@@ -71,7 +71,7 @@ struct SandboxProcesses {
 // first process does not run before StartContainer. `after_namespaces` runs in the caller when the
 // monitor is in its namespaces and cgroup and before the sentry starts (prestart and
 // createRuntime hooks). On failure everything that was started is gone again.
-// Errors carry one of the texts of ENGINES.md ("executable file not found in $PATH", ...).
+// Errors carry one of the texts that engines match ("executable file not found in $PATH", ...).
 absl::StatusOr<SandboxProcesses> StartSandbox(
     SandboxStart start, const std::function<absl::Status(pid_t monitor)>& after_namespaces);
 
