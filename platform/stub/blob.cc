@@ -234,7 +234,7 @@ class Generator : public Xbyak::CodeGenerator {
   }
 
   // In a new stub, whose pages are still its parent's: maps its own over them before anything
-  // else, takes its own socket, and closes what came with them (PLATFORM.md 7).
+  // else, takes its own socket, and closes what came with them (docs/platform.md 7).
   void ChildStart() {
     L(child_);
     mov(rbx, r9);  // Its last argument, for the same reason not from the page.

@@ -22,7 +22,7 @@
 namespace caisson::platform::stub {
 
 // Thread-safe. A stub is a child of the sentry; nobody but the destructor reaps it, so its pid
-// cannot come to mean another process while this object lives (PLATFORM.md 18).
+// cannot come to mean another process while this object lives (docs/platform.md 18).
 //
 // The bell and the answer are messages on a socket of the stub's own: descriptors travel with the
 // bell, the stub's death is an end of file at once, and a stub ends when the sentry is gone. Guest

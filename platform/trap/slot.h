@@ -114,7 +114,7 @@ inline constexpr size_t kMaxHostCalls = 8;
 // The descriptor of host calls that map a file; none of the worker's.
 inline constexpr uint32_t kHostCallFd = stub::kThreadFd;
 
-// Written by the sentry, mapped read-only from a sealed memfd in the stub (PLATFORM.md 9).
+// Written by the sentry, mapped read-only from a sealed memfd in the stub (docs/platform.md 9).
 struct ThreadPage {
   // For sigaltstack(2): struct stack_t.
   uint64_t stack_address;
@@ -127,7 +127,7 @@ struct ThreadPage {
   // it sleeps. 0: it rings and sleeps at once.
   alignas(64) uint32_t spin_cycles;
 
-  // Answers that the trampoline gives itself, if `answers` is not 0 (PLATFORM.md 10). The sentry
+  // Answers that the trampoline gives itself, if `answers` is not 0 (docs/platform.md 10). The sentry
   // turns them off by clearing it, and keeps them true while it is set.
   alignas(64) uint32_t answers;
   uint32_t pid, tid, uid, euid, gid, egid;

@@ -285,7 +285,7 @@ bool TrapContext::AnswerNotification(Registers& regs) {
   const HostThread::Notification call = thread_->notification();
   while (!thread_->Answer(regs.rax)) {
     // Withdrawn by a stop or freezer of the host, or a late signal. Made again it is the same call,
-    // with the result that we have (PLATFORM.md 1).
+    // with the result that we have (docs/platform.md 1).
     if (thread_->Wait() != Stop::kNotification) return false;
     if (thread_->SameCall(call)) continue;
     LOG_WARNING("stub ", thread_->pid(), ": another call instead of the one withdrawn");

@@ -70,7 +70,7 @@ void PrepareSlots(const stub::Slots& slots) {
 
 Result<std::unique_ptr<Platform>> Open(const Config& config) {
   const uint64_t xfeatures = stub::HostXstate().features;
-  // Two frames: a fault of ours in a handler is reported, not fatal (PLATFORM.md 11).
+  // Two frames: a fault of ours in a handler is reported, not fatal (docs/platform.md 11).
   if (xfeatures == 0 || 2 * stub::MinSignalStack() > kStackSize) {
     LOG_ERROR("this CPU or kernel has no XSAVE, or too large a state");
     return Errno::kENOSYS;
@@ -83,7 +83,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru, threads.code);
   stub::ZygoteConfig zygote_config;
   zygote_config.oom_score_adj = config.stub_oom_score_adj;
-  // A notification that nobody listens for fails with ENOSYS (PLATFORM.md 5). It must not be
+  // A notification that nobody listens for fails with ENOSYS (docs/platform.md 5). It must not be
   // stronger than the guest filter's.
   zygote_config.filter_otherwise = config.notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_TRAP;
   zygote_config.threads_start = true;

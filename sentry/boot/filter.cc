@@ -98,6 +98,7 @@ constexpr FilterRule kRules[] = {
     {SYS_clock_gettime, {}, "clocks where the vDSO cannot"},
     {SYS_clock_getres, {}, "clocks"},
     {SYS_clock_nanosleep, {}, "sleeps"},
+    {SYS_restart_syscall, {}, "what the kernel makes of a timed wait that SIGSTOP and SIGCONT interrupted"},
     {SYS_getrandom, {}, "guest's /dev/urandom, AT_RANDOM, hash seeds"},
     {SYS_prctl, {Equals(0, PR_SET_NAME)}, "thread names"},
     {SYS_openat, {}, "libraries that look for configuration: there is none",

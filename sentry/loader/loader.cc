@@ -245,7 +245,7 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
   auxv.push_back({abi::kAtGid, args.gid});
   auxv.push_back({abi::kAtEgid, args.egid});
   auxv.push_back({abi::kAtSecure, args.secure ? uint64_t{1} : uint64_t{0}});
-  // wrfsbase in guest code would bypass what the platform knows of fs (PLATFORM.md 11).
+  // wrfsbase in guest code would bypass what the platform knows of fs (docs/platform.md 11).
   auxv.push_back({abi::kAtHwcap2, args.hwcap2 & ~abi::kHwcap2FsGsBase});
   char random_bytes[16];
   Random::Fill(random_bytes, sizeof(random_bytes));

@@ -56,7 +56,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   VmaTree::Garbage garbage;
   MutexLock lock(impl_->mu);
   // The lock is held across both, so that no mapping changes between the host's clone and the
-  // copy of the tree (PLATFORM.md 18).
+  // copy of the tree (docs/platform.md 18).
   std::unique_ptr<platform::AddressSpace> space = TRY(space_->Fork());
   auto child = std::make_unique<Impl>(impl_->platform, *space, impl_->shared_memory);
   MutexLock child_lock(child->mu);

@@ -133,7 +133,7 @@ class GuestIoBuffer final : public IoBuffer {
   std::vector<IoVec> vec_;
 };
 
-// Thread-safe. One lock (mu_) is held across tree changes and the platform's work (PLATFORM.md
+// Thread-safe. One lock (mu_) is held across tree changes and the platform's work (docs/platform.md
 // 18: host operation first, tree second). Copies take it only to repair a fault.
 class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
  public:
