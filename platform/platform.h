@@ -194,6 +194,9 @@ class Context {
   // the caller has changed since the event are kept. Who only sets registers needs no call.
   virtual void FullRegisters(Registers& regs) { static_cast<void>(regs); }
 
+  // As FullRegisters(), but fs and gs base may stay unknown: enough for a signal frame.
+  virtual void GeneralRegisters(Registers& regs) { FullRegisters(regs); }
+
   // From any thread: makes a current or the next Switch() return kInterrupted soon.
   virtual void Interrupt() = 0;
 

@@ -24,8 +24,9 @@ constexpr size_t kMaxSize = stub::kBlobSize - stub::kWorkerBlobSize;
 
 class Generator : public Xbyak::CodeGenerator {
  public:
-  Generator(bool notify, uint64_t worker_fault)
-      : CodeGenerator(kMaxSize), notify_(notify), worker_fault_(worker_fault) {}
+  Generator(bool notify, uint64_t xfeatures, uint64_t worker_fault)
+      : CodeGenerator(kMaxSize), notify_(notify), xfeatures_(xfeatures),
+        worker_fault_(worker_fault) {}
 
   ThreadBlob Generate() {
     ThreadBlob blob;
@@ -46,6 +47,7 @@ class Generator : public Xbyak::CodeGenerator {
       else Futex(kFutexWait, kCall | kSleeping);
     };
     if (notify_) hooks.host = [this] { HostCalls(r12, kCall); };
+    hooks.xfeatures = xfeatures_;
     blob.trampoline = EmitTrampoline(*this, stub::kThreadBlobAddr, hooks);
     Filter();
     CHECK(getSize() <= kMaxSize);
@@ -300,6 +302,7 @@ class Generator : public Xbyak::CodeGenerator {
   }
 
   const bool notify_;
+  const uint64_t xfeatures_;
   const uint64_t worker_fault_;
   std::vector<uint64_t> doorbells_, host_calls_;
   Xbyak::Label program_;
@@ -309,8 +312,8 @@ class Generator : public Xbyak::CodeGenerator {
 
 ThreadBlob GenerateThreadBlob(bool notify, uint64_t xfeatures) {
   // The worker's code depends on addresses of ours, and ours on one of the worker's.
-  const ThreadBlob first = Generator(notify, 0).Generate();
-  return Generator(notify, stub::GenerateBlob(xfeatures, first.code).fault).Generate();
+  const ThreadBlob first = Generator(notify, xfeatures, 0).Generate();
+  return Generator(notify, xfeatures, stub::GenerateBlob(xfeatures, first.code).fault).Generate();
 }
 
 }  // namespace caisson::platform::trap

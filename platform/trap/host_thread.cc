@@ -225,6 +225,25 @@ void HostThread::AnswerCall(const Registers& r) {
   Resume();
 }
 
+bool HostThread::SaveFpState(absl::Span<char> out) {
+  static_assert(kCopyOffset % 64 == 0);
+  const size_t size = stub::HostXstate().size;
+  if (stub::HostXstate().features == 0 || size > kCopySize) return false;
+  slot_->copies = kSaveFp;
+  Resume();
+  if (WaitShortly() != Stop::kCall) return false;
+  slot_->copies = 0;
+  std::memcpy(out.data(), slot_memory_ + kCopyOffset, size);
+  asm volatile("" : : : "memory");  // What follows uses the copy.
+  stub::SanitizeXstate(out);
+  return true;
+}
+
+void HostThread::LoadFpState(absl::Span<const char> in) {
+  std::memcpy(slot_memory_ + kCopyOffset, in.data(), in.size());
+  slot_->copies = kLoadFp;
+}
+
 HostThread::Stop HostThread::BringToTrap() {
   if (at_ == Stop::kTrap) return at_;
   if (starting_) return WaitFor(kRounds);

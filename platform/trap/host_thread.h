@@ -109,6 +109,11 @@ class HostThread {
   Registers call_registers() const;
   uint64_t call_result() const { return call_.rax; }
   const CallRegisters& call() const { return call_; }
+  // In the call of a patched site: the extended state, as for ReadFpState(). False if the thread is not in
+  // the call any more: then at() says where it is.
+  bool SaveFpState(absl::Span<char> out);
+  // It goes on with this one, by the next AnswerCall(). No copies may wait to be stored.
+  void LoadFpState(absl::Span<const char> in);
   // From a notification, or a thread's start, to a trap.
   Stop BringToTrap();
   // Whether the trap took the place of a notification of this thread.
@@ -148,6 +153,7 @@ class HostThread {
   HostThread(stub::StubProcess& stub, const ThreadEnvironment& environment, size_t slot, pid_t tid);
   bool Adopt();
   Stop WaitFor(int rounds);
+  Stop WaitShortly();
   Stop WaitForNotification(int rounds);
   Stop WaitForState(int rounds);
   Stop TakeTrap();

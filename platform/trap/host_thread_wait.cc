@@ -41,6 +41,15 @@ HostThread::Stop HostThread::WaitFor(int rounds) {
   return environment_.notify ? WaitForNotification(rounds) : WaitForState(rounds);
 }
 
+// For what takes the thread no time; awake, if both wait so.
+HostThread::Stop HostThread::WaitShortly() {
+  Stop seen;
+  awake_ = spin_ != 0;
+  if (awake_ && SpinForState(&seen)) return seen;
+  awake_ = false;
+  return WaitFor(kRounds);
+}
+
 // `rounds` 0: without limit.
 HostThread::Stop HostThread::WaitForNotification(int rounds) {
   const bool limited = rounds != 0;

@@ -43,6 +43,10 @@ struct alignas(64) CallRegisters {
 };
 static_assert(sizeof(CallRegisters) == 128);
 
+// Slot::copies: the extended state, in the slot's last page, is loaded; or it is stored there and the call
+// handed over once more.
+inline constexpr uint32_t kLoadFp = 0x40000000, kSaveFp = 0x80000000;
+
 // Bytes of the last page that the trampoline stores.
 struct CopyOutRecord {
   uint64_t to;
@@ -57,7 +61,9 @@ inline constexpr size_t kMaxCopiedString = 256;  // With what is before it in it
 // value once, then checks it.
 struct Slot {
   alignas(64) uint32_t state;
-  uint32_t copies;  // Of copy_out: how many the trampoline stores before it goes on. The sentry's.
+  // What the trampoline does before it goes on, the sentry's: a number of copy_out records to store, or
+  // one of the flags below.
+  uint32_t copies;
   uint32_t unused[14];
   CallRegisters registers;
 

@@ -216,6 +216,30 @@ class Emitter {
     g_.L(commit_);
   }
 
+  // rbx: the slot, ecx: Slot::copies. Nothing of ours uses extended state, so it is the guest's.
+  void ExtendedState() {
+    Xbyak::Label none, save;
+    g_.test(g_.ecx, kLoadFp | kSaveFp);
+    g_.jz(none);
+    g_.mov(g_.eax, static_cast<uint32_t>(hooks_.xfeatures));
+    g_.mov(g_.edx, static_cast<uint32_t>(hooks_.xfeatures >> 32));
+    g_.test(g_.ecx, kSaveFp);
+    g_.jnz(save);
+    Raw({0x48, 0x0f, 0xae, 0xab});  // xrstor64 [rbx + kCopyOffset]
+    g_.dd(static_cast<uint32_t>(kCopyOffset));
+    out_.fp_loaded = Here();
+    g_.jmp(restore_, Xbyak::CodeGenerator::T_NEAR);
+    out_.fp_loaded_end = Here();
+    g_.L(save);
+    Raw({0x48, 0x0f, 0xae, 0xa3});  // xsave64 [rbx + kCopyOffset]
+    g_.dd(static_cast<uint32_t>(kCopyOffset));
+    g_.mov(g_.rax, g_.rbx);
+    g_.mov(g_.ecx, kCall);
+    g_.xchg(g_.dword[g_.rbx + offsetof(Slot, state)], g_.ecx);
+    g_.jmp(wait_, Xbyak::CodeGenerator::T_NEAR);
+    g_.L(none);
+  }
+
   // rbx: the slot, ecx: how many records. Registers and instructions as Trampoline says.
   void CopyOut() {
     Xbyak::Label next;
@@ -257,9 +281,10 @@ class Emitter {
 
   // From here registers are free: the slot has them all.
   void Wait() {
-    Xbyak::Label ring, look, spin, sleep, changed, done, copy_out, host;
+    Xbyak::Label ring, look, spin, sleep, changed, done, more, host;
     const Address turn = g_.byte[g_.rbx + offsetof(Slot, state)];
     const Address state = g_.dword[g_.rbx + offsetof(Slot, state)];
+    g_.L(wait_);
     g_.mov(g_.rbx, g_.rax);
     g_.mov(g_.r12, g_.qword[g_.rbx + offsetof(Slot, thread_page)]);
     g_.test(g_.ecx, kParked);
@@ -291,7 +316,7 @@ class Emitter {
     g_.mov(g_.ecx, g_.dword[g_.rbx + offsetof(Slot, copies)]);
     g_.test(g_.ecx, g_.ecx);
     g_.jz(restore_);
-    g_.jmp(copy_out, Xbyak::CodeGenerator::T_NEAR);
+    g_.jmp(more, Xbyak::CodeGenerator::T_NEAR);
     Finish();
     g_.L(restore_);
     out_.restore = Here();
@@ -308,7 +333,8 @@ class Emitter {
     g_.jmp(g_.rcx);
     out_.restore_end = Here();
 
-    g_.L(copy_out);
+    g_.L(more);
+    if (hooks_.xfeatures != 0) ExtendedState();
     CopyOut();
 
     g_.L(ring);
@@ -389,7 +415,7 @@ class Emitter {
   const uint64_t address_;
   const TrampolineHooks& hooks_;
   Trampoline out_;
-  Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_;
+  Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_, wait_;
 };
 
 const std::array<Saved, 12>& Emitter::Rest() {

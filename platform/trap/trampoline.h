@@ -52,6 +52,8 @@ struct Trampoline {
   uint64_t copy_out = 0, copy_out_next = 0, copy_out_store = 0, copy_out_stored = 0;
   uint64_t copy_out_counted = 0, copy_out_end = 0;
   uint64_t restore = 0, restore_end = 0;
+  // kLoadFp has been done in [fp_loaded, fp_loaded_end) and [restore, restore_end).
+  uint64_t fp_loaded = 0, fp_loaded_end = 0;
   uint64_t end = 0;
 };
 
@@ -69,6 +71,7 @@ struct TrampolineHooks {
   // The sentry wants host calls (kHost): makes them, and sets `state` to kCall again. None: the
   // sentry never does.
   std::function<void()> host;
+  uint64_t xfeatures = 0;  // What kLoadFp and kSaveFp are about (stub::HostXstate()).
 };
 
 // Emits at the current position of `g`, whose first byte will be at `address`.

@@ -1,4 +1,5 @@
 // Calls of patched sites: what goes along with them, and a trap in the middle of one.
+#include "base/log.h"
 #include "platform/trap/trap_context.h"
 
 namespace caisson::platform::trap {
@@ -10,7 +11,8 @@ bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
   const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
   thread_->ReloadCall();
   const Registers call = thread_->call_registers();
-  switch (space_->patches().Locate(regs, thread_->call(), escape)) {
+  const PatchSet::Place place = space_->patches().Locate(regs, thread_->call(), escape);
+  switch (place) {
     case PatchSet::Place::kElsewhere:
     case PatchSet::Place::kAnswered:
       return false;
@@ -28,10 +30,14 @@ bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
   // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
   // it has been answered, and this is what we wrote there.
   const Trampoline& trampoline = shared_.environment.patches->trampoline();
-  if (here.rip < trampoline.committed || thread_->interrupted_state() == kCall) {
+  if (place == PatchSet::Place::kSaved || thread_->interrupted_state() == kCall) {
     regs.rip -= 2;
   } else {
     regs.rax = thread_->call_result();
+    const bool loaded = (here.rip >= trampoline.fp_loaded && here.rip < trampoline.fp_loaded_end) ||
+                        (here.rip >= trampoline.restore && here.rip < trampoline.restore_end);
+    if (!fp_handed_.empty() && !loaded && !thread_->WriteFpState(fp_handed_))
+      LOG_INFO("stub ", thread_->pid(), ": a frame has no place for extended state");
     if (!copies_.Finish(thread_->slot(), *space_, trampoline, here)) regs.rax = kCopyFailed;
     // On its way to a stub that makes the call itself.
     return space_->patches().Locate(regs, thread_->call(), escape) == PatchSet::Place::kBefore;

@@ -135,6 +135,9 @@ void TrapContext::Leave() {
   full_ = true;
   copies_.Forget();
   copy_failed_ = false;
+  fp_.clear();
+  fp_handed_.clear();
+  fp_changed_ = false;
 }
 
 HostThread* TrapContext::ThreadForHostCalls(const TrapAddressSpace& space,
@@ -234,9 +237,9 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
   ticks_.store(ticks_.load(std::memory_order_relaxed) + now - start, std::memory_order_relaxed);
   if (thread_ != nullptr) {
     Count(stop);
+    // A trap is handed over by the slot too, whatever made it.
     spinner_.OnStop(*thread_, stop == Stop::kCall ||
-                    (stop == Stop::kTrap && event.kind == Event::Kind::kSyscall &&
-                     !shared_.environment.notify), start, now);
+                    (stop == Stop::kTrap && event.kind != Event::Kind::kInterrupted), start, now);
   } else {
     spinner_.OnGone();
   }
@@ -263,17 +266,26 @@ void TrapContext::FlushCounts() {
 bool TrapContext::Run(Registers& regs) {
   const bool by_call = thread_->at() == Stop::kCall && Same(regs, shown_, kUnknownInCall) &&
                        IsCanonicalUser(regs.rip);
-  if (!by_call) FlushCopies(*space_);
+  if (!by_call || fp_changed_ || regs.rip != shown_.rip) FlushCopies(*space_);
   if (std::exchange(copy_failed_, false) && regs.rip == shown_.rip) regs.rax = kCopyFailed;
   if (thread_->at() == Stop::kNotification) {
     if (Same(regs, shown_, kTold) && Same(regs, shown_, kUnknown) && AnswerNotification(regs))
       return true;
   } else if (by_call) {
     copies_.Publish(thread_->slot());
+    if (fp_changed_) {
+      thread_->LoadFpState(fp_);
+      fp_handed_ = std::move(fp_);
+    }
+    fp_.clear();
+    fp_changed_ = false;
     thread_->AnswerCall(regs);
     return true;
   }
   if (!BringToTrap()) return false;
+  if (fp_changed_ && !thread_->WriteFpState(fp_)) return false;
+  fp_.clear();
+  fp_changed_ = false;
   Complete(regs);
   thread_->WriteRegisters(regs);
   thread_->Resume();
@@ -318,6 +330,11 @@ void TrapContext::FullRegisters(Registers& regs) {
   if (BringToTrap()) Complete(regs);
 }
 
+void TrapContext::GeneralRegisters(Registers& regs) {
+  // A call tells all of them.
+  if (thread_ == nullptr || thread_->at() != Stop::kCall) FullRegisters(regs);
+}
+
 bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
   switch (stop) {
     case Stop::kSlow:
@@ -329,6 +346,7 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
       return HandleTrap(regs, event);
     case Stop::kCall: {
       event.kind = Event::Kind::kSyscall;
+      fp_handed_.clear();
       const Registers before = regs;
       regs = thread_->call_registers();
       for (auto field : {&Registers::fs_base, &Registers::gs_base}) regs.*field = before.*field;
@@ -345,6 +363,7 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
   }
   in_call_ = false;
   copies_.Forget();
+  fp_handed_.clear();
   const HostThread::Notification& call = thread_->notification();
   event.kind = Event::Kind::kSyscall;
   event.compat32 = call.arch != AUDIT_ARCH_X86_64;
@@ -387,6 +406,7 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
   uint64_t escape;
   const bool in_trampoline = LeaveTrampoline(regs, &escape);
   copies_.Forget();
+  fp_handed_.clear();
   if (!of_cpu) return true;
   // Where the site's own `syscall` has been replaced, who single-steps would come here for ever.
   const bool to_escape = in_trampoline && escape != 0 && info.signo == SIGTRAP;

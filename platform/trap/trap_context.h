@@ -48,6 +48,7 @@ class TrapContext final : public Context {
   Result<void> Prepare(AddressSpace& space) override;
   Event Switch(AddressSpace& space, Registers& regs) override;
   void FullRegisters(Registers& regs) override;
+  void GeneralRegisters(Registers& regs) override;
   void Interrupt() override;
   void Detach() override;
   Result<void> GetFpState(absl::Span<char> out) override;
@@ -101,6 +102,11 @@ class TrapContext final : public Context {
   bool in_call_ = false;    // It was a call of a patched site.
   Copies copies_;
   bool copy_failed_ = false;  // What CopyOutLater() took could not be stored.
+  // In a patched call: its extended state, once asked for, until it goes on; and what was handed to the
+  // trampoline, until the next stop. Empty: neither.
+  std::vector<char> fp_;
+  bool fp_changed_ = false;  // The thread must get it.
+  std::vector<char> fp_handed_;
   bool vsyscall_ = false;   // The notification is of a call of the vsyscall page.
   std::vector<char> pending_fp_;  // For the next host thread; empty: the initial state.
 

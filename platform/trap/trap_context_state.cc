@@ -18,6 +18,18 @@ Result<void> TrapContext::GetFpState(absl::Span<char> out) {
     }
     return OkResult();
   }
+  if (!fp_.empty()) {
+    std::copy(fp_.begin(), fp_.end(), out.begin());
+    return OkResult();
+  }
+  if (thread_->at() == HostThread::Stop::kCall) {
+    // By the trampoline, so that no signal of the host's is needed.
+    FlushCopies(*space_);
+    if (thread_->SaveFpState(out)) {
+      fp_.assign(out.begin(), out.begin() + static_cast<ptrdiff_t>(stub::HostXstate().size));
+      return OkResult();
+    }
+  }
   if (!BringToTrap() || !thread_->ReadFpState(out)) return Errno::kEIO;
   return OkResult();
 }
@@ -28,7 +40,15 @@ Result<void> TrapContext::SetFpState(absl::Span<const char> in) {
     pending_fp_.assign(in.begin(), in.end());
     return OkResult();
   }
+  if (thread_->at() == HostThread::Stop::kCall && stub::HostXstate().features != 0 &&
+      in.size() <= kCopySize) {
+    fp_.assign(in.begin(), in.end());
+    fp_changed_ = true;
+    return OkResult();
+  }
   if (!BringToTrap() || !thread_->WriteFpState(in)) return Errno::kEIO;
+  fp_.clear();
+  fp_changed_ = false;
   return OkResult();
 }
 

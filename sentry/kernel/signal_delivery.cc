@@ -296,7 +296,7 @@ void Task::DeliverToHandler(const signal::Info& info, const signal::Action& acti
   signal::Set old_mask = has_saved_mask_ ? saved_mask_ : signal_mask();
   has_saved_mask_ = false;
   signal::FaultDetail fault{fault_trap_, fault_error_, fault_cr2_};
-  Result<void> pushed = signal::PushFrame(*mm_, kernel_.platform(), *context_, full_regs(), action, info,
+  Result<void> pushed = signal::PushFrame(*mm_, kernel_.platform(), *context_, general_regs(), action, info,
                                           old_mask, alt_stack_, fault);
   if (!pushed.ok()) {
     // The handler of SIGSEGV cannot run either if this was its frame.

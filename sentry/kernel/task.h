@@ -148,6 +148,11 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
     context_->FullRegisters(regs_);
     return regs_;
   }
+  // As full_regs(), without fs and gs base.
+  platform::Registers& general_regs() {
+    context_->GeneralRegisters(regs_);
+    return regs_;
+  }
   platform::Context& context() { return *context_; }
   mm::MemoryManager& mm() { return *mm_; }
   // For system calls of this task: as mm()'s copies, and cheaper. Own thread.

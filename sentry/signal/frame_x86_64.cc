@@ -90,8 +90,11 @@ Result<void> PushFrame(mm::GuestMemory& memory, const platform::Platform& platfo
       .fpstate = fp_address, .reserved = {}};
   frame.uc_mask = mask;
   frame.info = info;
-  TRY(memory.CopyOut(GuestAddr(fp_address), fp));
-  TRY(memory.CopyOut(GuestAddr(sp), {reinterpret_cast<const char*>(&frame), sizeof(frame)}));
+  // At once: with what is between them for alignment.
+  std::string all(fp_address - sp, '\0');
+  memcpy(all.data(), &frame, sizeof(frame));
+  all += fp;
+  TRY(memory.CopyOut(GuestAddr(sp), all));
 
   // A handler starts with the state of a new program (Linux fpu__clear_user_states()).
   context.ResetFpState();
@@ -111,10 +114,24 @@ Result<void> PushFrame(mm::GuestMemory& memory, const platform::Platform& platfo
 
 Result<Returned> PopFrame(mm::GuestMemory& memory, const platform::Platform& platform,
                           platform::Context& context, platform::Registers& regs) {
-  // The handler's `ret` has taken the return address off the stack.
+  // The handler's `ret` has taken the return address off the stack. As PushFrame() wrote it the extended
+  // state is right behind it: one copy is all then.
   Frame frame;
-  TRY(memory.CopyIn(GuestAddr(regs.rsp - 8),
-                    absl::Span<char>(reinterpret_cast<char*>(&frame), sizeof(frame))));
+  const uint64_t at = regs.rsp - 8;
+  constexpr size_t kMaxGap = 64 + 16;
+  std::string all(sizeof(frame) + kMaxGap + platform.fp_state_size() + sizeof(kMagic2), '\0');
+  if (!memory.CopyIn(GuestAddr(at), absl::MakeSpan(all)).ok()) {
+    all.resize(sizeof(frame));
+    TRY(memory.CopyIn(GuestAddr(at), absl::MakeSpan(all)));
+  }
+  memcpy(&frame, all.data(), sizeof(frame));
+  auto copy_in = [&](uint64_t from, char* to, size_t size) -> Result<void> {
+    if (from >= at && from - at <= all.size() && size <= all.size() - (from - at)) {
+      memcpy(to, all.data() + (from - at), size);
+      return {};
+    }
+    return memory.CopyIn(GuestAddr(from), absl::Span<char>(to, size));
+  };
   const SigContext& c = frame.context;
   // The next instruction must be canonical, or the host would fault in its own return path.
   if (c.rip >> 47 != 0) return Errno::kEFAULT;
@@ -123,20 +140,19 @@ Result<Returned> PopFrame(mm::GuestMemory& memory, const platform::Platform& pla
   } else {
     size_t fp_size = platform.fp_state_size();
     std::string fp(fp_size, '\0');
-    TRY(memory.CopyIn(GuestAddr(c.fpstate), absl::Span<char>(fp.data(), kFxsaveSize)));
+    TRY(copy_in(c.fpstate, fp.data(), kFxsaveSize));
     SwReserved sw;
     memcpy(&sw, fp.data() + kSwReservedOffset, sizeof(sw));
     uint32_t magic2 = 0;
     bool extended = sw.magic1 == kMagic1 && sw.xstate_size >= kLegacyAndHeader &&
                     sw.xstate_size <= fp_size && sw.xstate_size <= sw.extended_size;
     if (extended) {
-      extended = memory.CopyIn(GuestAddr(c.fpstate + sw.xstate_size),
-                               absl::Span<char>(reinterpret_cast<char*>(&magic2), sizeof(magic2))).ok() &&
+      extended = copy_in(c.fpstate + sw.xstate_size, reinterpret_cast<char*>(&magic2),
+                         sizeof(magic2)).ok() &&
                  magic2 == kMagic2;
     }
     if (extended) {
-      TRY(memory.CopyIn(GuestAddr(c.fpstate + kFxsaveSize),
-                        absl::Span<char>(fp.data() + kFxsaveSize, sw.xstate_size - kFxsaveSize)));
+      TRY(copy_in(c.fpstate + kFxsaveSize, fp.data() + kFxsaveSize, sw.xstate_size - kFxsaveSize));
       uint64_t xstate_bv;
       memcpy(&xstate_bv, fp.data() + kFxsaveSize, sizeof(xstate_bv));
       xstate_bv &= platform.fp_features() & sw.features;

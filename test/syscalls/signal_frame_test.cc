@@ -1,7 +1,9 @@
 // What a handler is given: siginfo of faults, registers, alternate stacks, FP and vector state.
 #include <signal.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -205,6 +207,60 @@ TEST(FrameTest, AvxRegistersSurviveAHandler) {
   AvxRoundTrip(in, out);
   EXPECT_EQ(out[0], 1u);
   EXPECT_EQ(out[3], 4u);
+}
+
+// Raises SIGUSR1 by a call site that is used often, with `in` in ymm9 and `out` what is there then.
+__attribute__((target("avx2"), noinline)) void RaiseWithYmm9(const uint64_t* in, uint64_t* out) {
+  long result = SYS_tgkill;
+  asm volatile(
+      "vmovdqu (%[in]), %%ymm9\n\t"
+      "mov $234, %%eax\n\t"
+      "syscall\n\t"
+      "vmovdqu %%ymm9, (%[out])\n\t"
+      : "+a"(result)
+      : "D"(getpid()), "S"(syscall(SYS_gettid)), "d"(SIGUSR1), [in] "r"(in), [out] "r"(out)
+      : "rcx", "r11", "xmm9", "memory");
+  ASSERT_EQ(result, 0);
+}
+
+struct {
+  int depth = 0, runs = 0;
+  bool change = false, nested_kept = true;
+} g_raised;
+
+__attribute__((target("avx2"))) void ClobberYmm9(int, siginfo_t*, void* context) {
+  ++g_raised.runs;
+  asm volatile("vpcmpeqd %%ymm9, %%ymm9, %%ymm9" ::: "xmm9");
+  if (g_raised.depth++ == 0) {
+    const uint64_t in[4] = {5, 6, 7, static_cast<uint64_t>(g_raised.runs)};
+    uint64_t out[4] = {};
+    RaiseWithYmm9(in, out);
+    if (memcmp(in, out, sizeof(in)) != 0) g_raised.nested_kept = false;
+  }
+  --g_raised.depth;
+  if (g_raised.change && g_raised.depth == 0)
+    static_cast<ucontext_t*>(context)->uc_mcontext.fpregs->_xmm[9].element[0] = 4711;
+}
+
+TEST(FrameTest, AvxRegistersSurviveHandlersInFrequentCalls) {
+  if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "no AVX2";
+  struct sigaction action {}, old{};
+  action.sa_sigaction = ClobberYmm9;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &old), 0);
+  for (uint64_t i = 1; i <= 300; ++i) {
+    const uint64_t in[4] = {i, 2 * i, 3 * i, 4 * i};
+    uint64_t out[4] = {};
+    g_raised.change = i % 3 == 0;
+    RaiseWithYmm9(in, out);
+    uint64_t want[4];
+    memcpy(want, in, sizeof(want));
+    if (g_raised.change) want[0] = 4711 | (in[0] >> 32 << 32);
+    ASSERT_EQ(memcmp(out, want, sizeof(out)), 0) << i;
+  }
+  EXPECT_EQ(g_raised.runs, 600);
+  EXPECT_TRUE(g_raised.nested_kept);
+  sigaction(SIGUSR1, &old, nullptr);
 }
 
 TEST(FrameTest, ControlWordsSurviveAHandlerThatStartsWithDefaults) {
