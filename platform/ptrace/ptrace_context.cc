@@ -75,16 +75,14 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
   if (tid <= 0) tid = space.stub().TakeReadyThread();
   if (tid <= 0) tid = TRY(space.stub().CloneThread());
   if (!Seize(tid)) return Errno::kEAGAIN;
+  pair_.tracer = gettid();
+  pair_.tracee = tid;
+  pair_.worker = pid_;
+  shared_.placement.Start(pair_, stub::CpuClock::Now());
   if (!ptrace::Interrupt(tid) || Wait(tid).ended()) return Errno::kEAGAIN;
   if (!ClearSignalMask(tid)) return Errno::kEAGAIN;
   tid_ = tid;
   must_write_ = true;
-  // All of them may be copies of threads that were held on a CPU.
-  for (pid_t thread : {0, tid, pid_}) shared_.placement.Release(thread);
-  pair_.tracer = gettid();
-  pair_.tracee = tid;
-  pair_.worker = pid_;
-  pair_.quick = 0;
   {
     MutexLock lock(mu_);
     signal_tid_ = tid;

@@ -65,6 +65,11 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   action.sa_handler = SIG_DFL;
   action.sa_flags = SA_NOCLDSTOP;
   sigaction(SIGCHLD, &action, nullptr);
+  // Blocked, or every end of a guest thread or stub would wake the main thread for nothing.
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child, nullptr);
   // The zygote keeps the key rights that the kernel gives a new program.
   const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru);
   stub::ZygoteConfig zygote_config;
