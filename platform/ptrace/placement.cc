@@ -75,16 +75,19 @@ void Placement::Renew(Pair& pair) {
   pair.quick = kQuickSwitches - kQuickSwitchesAgain;
 }
 
-void Placement::Unpin(Pair& pair) {
+void Placement::Unpin(Pair& pair, bool ends) {
   if (!pair.pinned.load(std::memory_order_relaxed)) return;
   MutexLock lock(mu_);
   if (!pair.pinned.load(std::memory_order_relaxed)) return;
-  UnpinLocked(pair);
+  UnpinLocked(pair, ends);
   pinned_.erase(std::find(pinned_.begin(), pinned_.end(), &pair));
 }
 
-void Placement::UnpinLocked(Pair& pair) {
-  for (pid_t tid : {pair.tracer, pair.tracee, pair.worker}) Release(tid);
+void Placement::UnpinLocked(Pair& pair, bool ends) {
+  Release(pair.tracer);
+  if (!ends) {
+    for (pid_t tid : {pair.tracee, pair.worker}) Release(tid);
+  }
   pair.pinned.store(false, std::memory_order_relaxed);
 }
 

@@ -58,8 +58,8 @@ class Placement {
   // By the tracer, before a new tracee runs for the first time. A tracee and worker may be copies of
   // threads that are held elsewhere.
   void Start(Pair& pair, uint64_t now) ABSL_LOCKS_EXCLUDED(mu_);
-  // Before the tracee ends or the tracer leaves it.
-  void Unpin(Pair& pair) ABSL_LOCKS_EXCLUDED(mu_);
+  // Before the tracee ends or the tracer leaves it. `ends`: the stub ends too.
+  void Unpin(Pair& pair, bool ends = false) ABSL_LOCKS_EXCLUDED(mu_);
   // Lets `tid` (0: the caller) run on any CPU that this process may use.
   void Release(pid_t tid) const;
   // Before the first switch.
@@ -77,7 +77,7 @@ class Placement {
   // Whether the caller may run on one CPU only, because its creator was held there.
   bool IsHeld() const;
   void Renew(Pair& pair) ABSL_LOCKS_EXCLUDED(mu_);
-  void UnpinLocked(Pair& pair) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void UnpinLocked(Pair& pair, bool ends = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Watch() ABSL_LOCKS_EXCLUDED(mu_);
 
   cpu_set_t all_;

@@ -19,7 +19,6 @@ namespace {
 constexpr uint64_t kNoSyscall = ~uint64_t{0};
 constexpr uint64_t kUserCs = 0x33;
 constexpr uint64_t kVsyscallPage = 0xffffffffff600000;
-constexpr size_t kFpBufferSize = 32 * 1024;  // More than any XSAVE area so far.
 // Ignored by default, so harmless to a thread that is not traced yet; always a stop of one that is.
 constexpr int kInterruptSignal = SIGCHLD;
 
@@ -118,6 +117,19 @@ void PtraceContext::Leave() {
   }
   space_ = nullptr;
   killed_ = false;
+}
+
+// The thread ends with its stub: that is one end to wait for instead of two.
+void PtraceContext::DetachLast(AddressSpace& space) {
+  if (tid_ != 0 && space_ == &space) {
+    shared_.placement.Unpin(pair_, /*ends=*/true);
+    ForgetHostThread();
+    space_->stub().Kill();
+    while (!Wait(tid_).ended()) {
+    }
+    tid_ = 0;
+  }
+  Detach();
 }
 
 void PtraceContext::Detach() {
@@ -269,7 +281,7 @@ void PtraceContext::DescribeSignal(const SignalInfo& info, Registers& regs, Even
 }
 
 std::vector<char>& PtraceContext::fp_buffer() {
-  fp_buffer_.resize(kFpBufferSize);
+  fp_buffer_.resize(stub::HostXstate().host_size);
   return fp_buffer_;
 }
 
@@ -299,8 +311,13 @@ Result<void> PtraceContext::SetFpState(absl::Span<const char> in) {
     pending_fp_.assign(in.begin(), in.end());
     return OkResult();
   }
-  // The host wants its full size, which only it knows.
+  // The host wants its full size.
   std::vector<char>& buffer = fp_buffer();
+  if (buffer.size() < in.size()) return Errno::kEIO;
+  std::memcpy(buffer.data(), in.data(), in.size());
+  std::fill(buffer.begin() + static_cast<ptrdiff_t>(in.size()), buffer.end(), 0);
+  if (SetXstate(tid_, absl::MakeSpan(buffer))) return OkResult();
+  // A host that uses less than the CPU has enabled.
   const size_t size = GetXstate(tid_, absl::MakeSpan(buffer));
   if (size < in.size()) return Errno::kEIO;
   std::memcpy(buffer.data(), in.data(), in.size());

@@ -37,6 +37,7 @@ class PtraceContext final : public Context {
   Event Switch(AddressSpace& space, Registers& regs) override;
   void Interrupt() override;
   void Detach() override;
+  void DetachLast(AddressSpace& space) override;
   Result<void> GetFpState(absl::Span<char> out) override;
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override;

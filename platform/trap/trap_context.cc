@@ -134,6 +134,19 @@ void TrapContext::Leave() {
   copy_failed_ = false;
 }
 
+// It ends while its thread's listener is closed here, and whatever else the caller has to do.
+void TrapContext::DetachLast(AddressSpace& space) {
+  if (space_ == &space) {
+    space_->stub().Kill();
+    if (thread_ != nullptr) {
+      spinner_.Leave();
+      ForgetHostThread();
+      thread_.reset();
+    }
+  }
+  Detach();
+}
+
 void TrapContext::Detach() {
   Leave();
   pending_fp_.clear();
