@@ -25,6 +25,7 @@ class PtracePlatform final : public Platform {
       : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.exit_thread = blob.exit_thread;
+    shared_.park = blob.park;
     shared_.proc = proc_.get();
     if (!config.hold_pairs) shared_.placement.Disable();
   }

@@ -22,6 +22,7 @@
 namespace caisson::platform::stub {
 namespace {
 
+constexpr size_t kMaxReadyThreads = 4;  // A parked thread is some 20 KB of kernel memory.
 constexpr timespec kReapTimeout = {30, 0};  // Tearing down a very large address space takes a while.
 
 // One message of one byte, with the kernel's word who sent it. Returns 0 at the end of file.
@@ -71,7 +72,7 @@ Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots, PrepareSlot
       new StubProcess(std::move(slots), pid, std::move(pidfd), prepare));
   if (!stub->pidfd_.valid()) return Errno::kEMFILE;
   const pid_t tid = stub->slots_.result()->ready_tid;
-  if (IsThreadOf(pid, tid)) stub->ready_thread_.store(tid, std::memory_order_relaxed);
+  if (IsThreadOf(pid, tid)) stub->PutBackThread(tid);
   return stub;
 }
 
@@ -254,7 +255,21 @@ Result<pid_t> StubProcess::CloneThread(ThreadStart* start) {
 }
 
 pid_t StubProcess::TakeReadyThread() {
-  return ready_thread_.exchange(-1, std::memory_order_relaxed);
+  MutexLock lock(ready_mu_);
+  if (ready_threads_.empty()) return -1;
+  const pid_t tid = ready_threads_.back();
+  ready_threads_.pop_back();
+  return tid;
+}
+
+void StubProcess::PutBackThread(pid_t tid) {
+  MutexLock lock(ready_mu_);
+  ready_threads_.push_back(tid);
+}
+
+bool StubProcess::WantsReadyThreads() {
+  MutexLock lock(ready_mu_);
+  return !dead() && ready_threads_.size() < kMaxReadyThreads;
 }
 
 Result<std::unique_ptr<StubProcess>> StubProcess::Clone() {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -81,8 +82,14 @@ class StubProcess {
   Result<pid_t> CloneThread(ThreadStart* start = nullptr) ABSL_LOCKS_EXCLUDED(mu_);
   // The same of the ready thread, before there is any other.
   Result<UniqueFd> TakeDescriptor(int stub_fd) ABSL_LOCKS_EXCLUDED(mu_);
-  // The thread that a stub was started with, or -1; the caller owns it then.
-  pid_t TakeReadyThread();
+  // A thread that is ready: the one that the stub was started with, or one that was put back; -1 if
+  // there is none. The caller owns it then.
+  pid_t TakeReadyThread() ABSL_LOCKS_EXCLUDED(ready_mu_);
+  // Puts back a thread that is in the state of one that CloneThread() has made, but for its extended
+  // state and the CPU time it has used.
+  void PutBackThread(pid_t tid) ABSL_LOCKS_EXCLUDED(ready_mu_);
+  // False: enough are ready, or it is the end.
+  bool WantsReadyThreads() ABSL_LOCKS_EXCLUDED(ready_mu_);
 
   // A copy of this process with no guest thread but a parked one. Errors: EAGAIN, ENOMEM.
   Result<std::unique_ptr<StubProcess>> Clone() ABSL_LOCKS_EXCLUDED(mu_);
@@ -124,7 +131,8 @@ class StubProcess {
   Mutex fault_mu_;
   bool reaped_ = false;  // The destroying thread's.
   std::atomic<bool> dead_{false};
-  std::atomic<pid_t> ready_thread_{-1};
+  Mutex ready_mu_;  // Innermost.
+  std::vector<pid_t> ready_threads_ ABSL_GUARDED_BY(ready_mu_);
 };
 
 // Whether `tid` is a thread of process `pid` other than its first.
