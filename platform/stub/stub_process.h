@@ -46,7 +46,7 @@ class StubProcess {
   bool dead() const { return dead_.load(std::memory_order_relaxed); }
 
   // Runs `requests` (at most kMaxRequests, kinds kSyscall and kCompareExchange) in order until one
-  // fails. In the stub `fds` (at most kMaxDescriptors) are descriptors 1, 2, ... for this vector.
+  // fails. For mmap(2) in them `fds` (at most kMaxDescriptors) are descriptors 1, 2, ...
   struct Outcome {
     size_t executed = 0;  // How many succeeded.
     int host_errno = 0;   // Of the one that failed.
@@ -113,7 +113,6 @@ class StubProcess {
   Result<void> RingLocked(absl::Span<const int> fds, bool may_close = true)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<UniqueFd> TakeDescriptorLocked(int stub_fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Result<void> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<void> AwaitLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<void> CollectLocked(size_t count, Outcome* outcome) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<Slots> StartCloneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -127,7 +126,7 @@ class StubProcess {
   const PrepareSlots prepare_;
   Mutex mu_;  // One vector at a time: guards the control page and the socket.
   const Slots slots_;
-  bool must_close_ ABSL_GUARDED_BY(mu_) = false;  // There are descriptors besides the socket.
+  size_t leftover_ ABSL_GUARDED_BY(mu_) = 0;  // Descriptors besides the socket: 1 to leftover_.
   Mutex fault_mu_;
   bool reaped_ = false;  // The destroying thread's.
   std::atomic<bool> dead_{false};
