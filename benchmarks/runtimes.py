@@ -236,7 +236,8 @@ def switches_of(pid):
 def installed(space, caisson, wanted=None):
     """All that can run here, native first. A platform that Caisson does not have is left out."""
     found = [Native(space)]
-    for platform in ("ptrace", "trap", "kvm"):
+    named = [name.removeprefix("caisson ") for name in wanted or () if name.startswith("caisson ")]
+    for platform in dict.fromkeys(["ptrace", "trap", "kvm", *named]):  # As trap-spin-off.
         runtime = Runtime(f"caisson {platform}", [caisson, f"--platform={platform}"], space)
         try:
             runtime.execute(["/bin/true"], timeout=30)

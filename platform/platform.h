@@ -261,10 +261,9 @@ class Platform {
   virtual void OnConfined() {}
   virtual Result<std::unique_ptr<AddressSpace>> NewAddressSpace() = 0;
   virtual std::unique_ptr<Context> NewContext() = 0;
-  // Where the host's vDSO image (an ELF header) is readable and executable in every address space,
-  // and its data pages before it; outside guest_range(). Empty if there is none.
+  // Where the code of the host's vDSO can be called in every address space; outside guest_range().
+  // Empty if nowhere.
   virtual AddrRange vdso_range() const { return {}; }
-  virtual AddrRange vvar_range() const { return {}; }
   // Size of the XSAVE area, and the feature bits (XCR0) that it covers.
   virtual size_t fp_state_size() const = 0;
   virtual uint64_t fp_features() const = 0;

@@ -78,10 +78,12 @@ int64_t ToHostTime(Task& task, int32_t id, int64_t ns) {
 Result<int64_t> ReadClock(Task& task, int32_t id) {
   if (id < 0) return CpuClockOf(task, id);
   switch (id) {
-    case kRealtime: case kRealtimeCoarse: case kRealtimeAlarm: case kTai:
+    case kRealtimeAlarm:
       return time::RealtimeNow();
+    // As the guest's vDSO reads them.
+    case kRealtime: case kRealtimeCoarse: case kTai:
     case kMonotonic: case kMonotonicRaw: case kMonotonicCoarse:
-      return time::MonotonicNow() + OffsetOf(task, id);
+      return time::Now(id) + OffsetOf(task, id);
     case kBoottime: case kBoottimeAlarm:
       return time::BoottimeNow() + OffsetOf(task, id);
     case kProcessCpu: {
@@ -105,6 +107,9 @@ Result<int64_t> ReadTimespec(Task& task, GuestAddr address) {
 
 SyscallResult ClockGettime(Task& task, int32_t id, GuestAddr out) {
   int64_t now = TRY(ReadClock(task, id));
+  // The host's vDSO could not read this clock. The guest's, which called it, adds the offset.
+  if (task.kernel().platform().vdso_range().contains(GuestAddr(task.regs().rip)))
+    now -= OffsetOf(task, id);
   TRY(task.Write(out, ToTimespec(now)));
   return 0;
 }

@@ -23,6 +23,7 @@ int64_t Read(clockid_t id) {
 int64_t MonotonicNow() { return Read(CLOCK_MONOTONIC); }
 int64_t BoottimeNow() { return Read(CLOCK_BOOTTIME); }
 int64_t RealtimeNow() { return Read(CLOCK_REALTIME); }
+int64_t Now(int clock) { return Read(clock); }
 
 struct TimerService::Impl {
   Mutex mu;

@@ -14,6 +14,8 @@ namespace caisson::time {
 int64_t MonotonicNow();
 int64_t BoottimeNow();
 int64_t RealtimeNow();
+// Of any of the host's clocks: a CLOCK_* of clock_gettime(2).
+int64_t Now(int clock);
 inline constexpr int64_t kNever = INT64_MAX;
 
 class TimerService;

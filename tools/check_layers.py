@@ -63,7 +63,8 @@ LAYERS = {
     "sentry/futex": "sentry/mm",
     "sentry/time": "vfs",
     "sentry/ipc": "sentry/mm",
-    "sentry/loader": "sentry/mm",
+    "sentry/vdso": "vfs",
+    "sentry/loader": "sentry/mm sentry/vdso",
     "sentry/kernel": "sentry/mm sentry/signal sentry/futex sentry/time sentry/ipc sentry/loader "
                      "vfs/tmpfs vfs/dev vfs/pipe vfs/anon vfs/inotify vfs/tty vfs/proc netstack "
                      "netstack/unix netstack/sockets",

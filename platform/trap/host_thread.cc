@@ -4,7 +4,6 @@
 #include <linux/audit.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -35,12 +34,6 @@ const uint64_t kGuestSignalMask = ~(Bit(SIGSEGV) | Bit(SIGBUS) | Bit(SIGFPE) | B
 
 namespace {
 
-// A round of a limited wait, and how many there are: 30 s of our own running time. By rounds, so
-// that a machine or sandbox that was suspended does not count.
-constexpr int kRoundMs = 100;
-constexpr int kRounds = 300;
-constexpr int kPinnedMs = 10;
-
 // struct ucontext and struct sigcontext_64 (Linux arch/x86/include/uapi/asm/sigcontext.h).
 constexpr size_t kUcStack = 16, kUcRegisters = 40, kUcFpState = kUcRegisters + 23 * 8,
                  kUcSignalMask = 296, kUcSize = 304, kSiginfoSize = 128;
@@ -52,16 +45,6 @@ constexpr size_t kFpTrailer = 464, kFpHeader = 512;  // In the XSAVE area: the s
 constexpr uint64_t kAutodisarm = 1u << 31;           // SS_AUTODISARM.
 
 uint32_t LoadAcquire(const uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-
-long Futex(uint32_t* word, int op, uint32_t value, int timeout_ms) {
-  timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
-  return syscall(SYS_futex, word, op, value, op == FUTEX_WAIT ? &timeout : nullptr, nullptr, 0);
-}
-
-int Poll(pollfd* p, int timeout_ms) {
-  const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
-  return ppoll(p, 1, &timeout, nullptr);
-}
 
 template <typename T>
 T Get(const char* from) {
@@ -78,12 +61,13 @@ void Put(char* to, T value) {
 // is checked below.
 Result<int> AwaitListener(const stub::StubProcess& stub, Slot* slot) {
   auto* word = reinterpret_cast<uint32_t*>(&slot->listener);
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < HostThread::kRounds; ++round) {
     const auto value = static_cast<int32_t>(LoadAcquire(word));
     if (value < 0) return Errno::kEAGAIN;
     if (value > 0) return value - 1;
     if (stub.dead()) return Errno::kEIO;
-    Futex(word, FUTEX_WAIT, 0, kRoundMs);
+    const timespec timeout{0, HostThread::kRoundMs * 1'000'000L};
+    syscall(SYS_futex, word, FUTEX_WAIT, 0, &timeout, nullptr, 0);
     if (kill(stub.pid(), 0) != 0) return Errno::kEIO;
   }
   return Errno::kEIO;
@@ -173,150 +157,6 @@ void HostThread::SetAnswers(const Context::Answers* a) {
   __atomic_store_n(&page_->answers, a != nullptr ? 1 : 0, __ATOMIC_SEQ_CST);
 }
 
-HostThread::Stop HostThread::WaitFor(int rounds) {
-  return environment_.notify ? WaitForNotification(rounds) : WaitForState(rounds);
-}
-
-// `rounds` 0: without limit.
-HostThread::Stop HostThread::WaitForNotification(int rounds) {
-  const bool limited = rounds != 0;
-  Stop seen;
-  if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
-  for (;;) {
-    if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) {
-      // Pinned threads that wait for long are let go.
-      pollfd p{listener_.get(), POLLIN, 0};
-      if (Poll(&p, kPinnedMs) == 0) return Stop::kSlow;
-    }
-    if (limited) {
-      pollfd p{listener_.get(), POLLIN, 0};
-      if (Poll(&p, kRoundMs) <= 0) {
-        if (--rounds == 0) return Broken("does not react to a signal");
-        continue;
-      }
-    }
-    seccomp_notif n;
-    std::memset(&n, 0, sizeof(n));
-    if (ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &n) != 0) {
-      if (errno == EINTR) continue;
-      if (errno != ENOENT) return Broken("its listener does not work");
-      // It was withdrawn just then; or the thread is gone.
-      pollfd p{listener_.get(), POLLIN, 0};
-      if (Poll(&p, 0) == 1 && (p.revents & POLLHUP) != 0) return Dead();
-      continue;
-    }
-    if (static_cast<pid_t>(n.pid) != tid_) return Broken("a notification of another thread");
-    said_slow_ = false;
-    if (n.data.nr == static_cast<int>(kDoorbell) && n.data.arch == AUDIT_ARCH_X86_64 &&
-        IsDoorbell(n.data.instruction_pointer)) {
-      const uint32_t state = LoadAcquire(&slot_->state);
-      doorbell_id_ = n.id;
-      sleeping_ = false;
-      switch (state & kTurnMask) {
-        case kTrap:
-        case kCall:
-          return TakeState(state);
-        case kGuest:  // It slept, or rings again after an answer that was cut short.
-          Send(std::exchange(doorbell_id_, 0), 0);
-          continue;
-        default:
-          return Broken("impossible state");
-      }
-    }
-    notification_.id = n.id;
-    notification_.ip = n.data.instruction_pointer;
-    notification_.number = static_cast<uint32_t>(n.data.nr);
-    notification_.arch = n.data.arch;
-    for (int i = 0; i < 6; ++i) notification_.args[i] = n.data.args[i];
-    return at_ = Stop::kNotification;
-  }
-}
-
-HostThread::Stop HostThread::WaitForState(int rounds) {
-  const bool limited = rounds != 0;
-  constexpr int kIdleMs = 250;  // For the end of a stub, which nobody tells.
-  Stop seen;
-  if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
-  for (;;) {
-    uint32_t state = LoadAcquire(&slot_->state);
-    if ((state & kTurnMask) != kGuest) return TakeState(state);
-    if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest | kParked, false,
-                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-      continue;
-    parked_ = true;
-    const int wait_ms = limited ? kRoundMs : spin_ != 0 ? kPinnedMs : kIdleMs;
-    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, wait_ms) == 0 || errno != ETIMEDOUT)
-      continue;
-    if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) return Stop::kSlow;
-    if (syscall(SYS_tgkill, stub_.pid(), tid_, 0) != 0) {
-      stub_.Kill();
-      return Dead();
-    }
-    if (limited && --rounds == 0) return Broken("does not react to a signal");
-  }
-}
-
-HostThread::Stop HostThread::TakeState(uint32_t state) {
-  parked_ = false;
-  said_slow_ = false;
-  switch (state & kTurnMask) {
-    case kTrap: return TakeTrap();
-    case kCall: return TakeCall();
-    default: return Broken("impossible state");
-  }
-}
-
-void HostThread::SetSpin(uint32_t cycles, uint64_t lost) {
-  spin_ = cycles;
-  lost_ = lost;
-  spin_result_ = Spin::kQuick;
-  page_->spin_cycles = cycles;
-}
-
-// Waits awake, for a limited time, whatever the guest does. False if the thread goes on to run, or
-// will be heard of by a notification only.
-bool HostThread::SpinForState(Stop* stop) {
-  if (sleeping_) return false;
-  uint32_t state = LoadAcquire(&slot_->state);
-  if (parked_) {
-    parked_ = false;
-    state = kGuest | kParked;
-    // Else it has seen the flag: it rings.
-    if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest, false, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_SEQ_CST) &&
-        environment_.notify)
-      return false;
-  }
-  const uint64_t start = __rdtsc();
-  for (uint64_t last = start, now;; last = now) {
-    state = LoadAcquire(&slot_->state);
-    if ((state & kTurnMask) != kGuest) {
-      doorbell_id_ = 0;
-      *stop = TakeState(state);
-      return true;
-    }
-    now = __rdtsc();
-    if (now - last > lost_) {
-      spin_result_ = Spin::kLostCpu;
-      break;
-    }
-    if (now - start > spin_) {
-      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
-      break;
-    }
-  }
-  uint32_t expected = kGuest;
-  if (__atomic_compare_exchange_n(&slot_->state, &expected, kGuest | kParked, false,
-                                  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-    parked_ = true;
-    return false;
-  }
-  if ((expected & kTurnMask) == kGuest) return false;
-  doorbell_id_ = 0;
-  *stop = TakeState(expected);
-  return true;
-}
-
 // The part of the slot's stack at `address` in the stub; null if it is not wholly in it.
 char* HostThread::InStack(uint64_t address, size_t size) const {
   const uint64_t start = slot_address_ + kStackOffset;
@@ -349,13 +189,6 @@ HostThread::Stop HostThread::TakeTrap() {
     }
   }
   return at_;
-}
-
-bool HostThread::IsDoorbell(uint64_t ip) const {
-  for (uint64_t doorbell : environment_.doorbells) {
-    if (ip == doorbell) return true;
-  }
-  return false;
 }
 
 HostThread::Stop HostThread::TakeCall() {
@@ -412,15 +245,6 @@ bool HostThread::SameCall(const Notification& o) const {
   return n.ip == o.ip && n.number == o.number && n.arch == o.arch &&
          std::equal(std::begin(n.args), std::end(n.args), std::begin(o.args));
 }
-
-bool HostThread::Send(uint64_t id, uint64_t value) {
-  seccomp_notif_resp response{};
-  response.id = id;
-  response.val = static_cast<int64_t>(value);
-  return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0;
-}
-
-bool HostThread::Answer(uint64_t rax) { return Send(notification_.id, rax); }
 
 Registers HostThread::ReadRegisters() const {
   uint64_t g[kGeneralRegisters];
@@ -479,22 +303,6 @@ bool HostThread::WriteFpState(absl::Span<const char> in) {
   std::memcpy(area + kFpTrailer, fp_trailer_, sizeof(fp_trailer_));
   std::memcpy(area + kFpHeader, in.data() + kFpHeader, in.size() - kFpHeader);
   return true;
-}
-
-void HostThread::Resume() {
-  const uint32_t old = __atomic_exchange_n(&slot_->state, kGuest, __ATOMIC_SEQ_CST);
-  if (environment_.notify) {
-    // If it has been withdrawn the thread rings again, and is answered then.
-    if (doorbell_id_ != 0) {
-      Send(std::exchange(doorbell_id_, 0), 0);
-    } else if ((old & kSleeping) != 0) {
-      // It did not get our answer in time: its doorbell is answered by the next wait.
-      sleeping_ = true;
-      if (spin_result_ == Spin::kQuick) spin_result_ = Spin::kSlow;
-    }
-  } else if ((old & kSleeping) != 0) {
-    Futex(&slot_->state, FUTEX_WAKE, 1, 0);
-  }
 }
 
 }  // namespace caisson::platform::trap

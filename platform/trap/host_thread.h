@@ -64,6 +64,10 @@ class HostThread {
     uint64_t error_code = 0, trap_number = 0;
   };
 
+  // A round of a limited wait, and how many there are: 30 s of our own running time. By rounds, so
+  // that a machine or sandbox that was suspended does not count.
+  static constexpr int kRoundMs = 100, kRounds = 300;
+
   // A new thread at `slot`. Errors: EAGAIN, EIO.
   static Result<std::unique_ptr<HostThread>> Start(stub::StubProcess& stub, size_t slot,
                                                    const ThreadEnvironment& environment);
@@ -84,9 +88,15 @@ class HostThread {
   // From now on both sides wait awake for `cycles` of the time stamp counter before they sleep; 0:
   // not at all. A wait in which `lost` cycles pass unseen has lost its CPU.
   void SetSpin(uint32_t cycles, uint64_t lost);
-  // How waits were since the last time it was asked: the worst.
-  enum class Spin : uint8_t { kQuick, kSlow, kLostCpu };
-  Spin TakeSpinResult() { return std::exchange(spin_result_, Spin::kQuick); }
+  // How the waits of both sides were since the last time it was asked.
+  struct SpinTally {
+    uint32_t quick = 0;  // The other side was there in time.
+    uint32_t slow = 0;   // Awake in vain.
+    uint64_t lost = 0;   // Cycles that passed unseen.
+  };
+  // Whether the last wait ended before this side slept.
+  bool awake() const { return awake_; }
+  SpinTally TakeSpinTally() { return std::exchange(tally_, {}); }
 
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then
   // Wait() says what the thread does now.
@@ -153,9 +163,11 @@ class HostThread {
   // Spinning.
   uint32_t spin_ = 0;
   uint64_t lost_ = 0;
-  Spin spin_result_ = Spin::kQuick;
+  SpinTally tally_;
+  bool awake_ = false;
   bool parked_ = false;    // We have set kParked, and nobody has rung.
   bool sleeping_ = false;  // The thread sleeps in a notification that we have not received.
+  bool woken_ = false;     // We have, since the last wait.
   bool said_slow_ = false;
   SignalInfo info_;
   char* context_ = nullptr;  // Of the trap: the ucontext, in slot_memory_.

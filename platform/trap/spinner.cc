@@ -75,7 +75,7 @@ void Spinner::Enter(HostThread& thread, uint64_t now) {
   seen_.store(now, std::memory_order_relaxed);
   evicted_.store(false, std::memory_order_relaxed);
   active_ = true;
-  failed_ = 0;
+  credit_ = kStake;
   checked_ = now;
   thread.SetSpin(SpinGroup::kBudget, SpinGroup::kLost);
 }
@@ -83,20 +83,11 @@ void Spinner::Enter(HostThread& thread, uint64_t now) {
 void Spinner::Check(HostThread& thread, uint64_t now) {
   const uint64_t last = seen_.load(std::memory_order_relaxed);
   seen_.store(now, std::memory_order_relaxed);
-  switch (thread.TakeSpinResult()) {
-    case HostThread::Spin::kQuick:
-      failed_ = 0;
-      break;
-    case HostThread::Spin::kSlow:
-      ++failed_;
-      break;
-    case HostThread::Spin::kLostCpu:
-      failed_ = kFailures;
-      break;
-  }
-  if (evicted_.load(std::memory_order_relaxed) || failed_ >= kFailures ||
-      now - last > SpinGroup::kHold) {
-    if (failed_ >= kFailures) BackOff(now);
+  const HostThread::SpinTally tally = thread.TakeSpinTally();
+  credit_ += tally.quick * kSaved - tally.slow * kWasted - static_cast<int64_t>(tally.lost);
+  credit_ = std::min(credit_, kMaxCredit);
+  if (credit_ < 0 || evicted_.load(std::memory_order_relaxed) || now - last > SpinGroup::kHold) {
+    if (credit_ < 0) BackOff(now);
     Leave();
     return;
   }

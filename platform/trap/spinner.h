@@ -70,7 +70,10 @@ class Spinner {
  private:
   friend class SpinGroup;
   static constexpr uint64_t kQuick = 26'000;  // 10 us, a wake-up included.
-  static constexpr int kQuickStops = 16, kFailures = 3;
+  static constexpr int kQuickStops = 16;
+  // In cycles: what a wait that was short enough saves, what one that was not costs (the time awake,
+  // and a wake-up across CPUs), with how much a pair begins, and how much it can save up.
+  static constexpr int64_t kSaved = 8'000, kWasted = 40'000, kStake = 200'000, kMaxCredit = 26'000'000;
   static constexpr uint64_t kMaxBackoff = uint64_t{1} << 32;  // A second or two.
 
   void Enter(HostThread& thread, uint64_t now);
@@ -80,7 +83,7 @@ class Spinner {
   SpinGroup& group_;
   bool active_ = false;
   int quick_ = 0;    // Quick stops in a row.
-  int failed_ = 0;   // Waits in a row that took too long.
+  int64_t credit_ = 0;  // Below 0 it is not worth it.
   uint64_t checked_ = 0;     // When there was room for it.
   uint64_t not_before_ = 0;  // Does not try again earlier.
   uint64_t backoff_ = SpinGroup::kHold;

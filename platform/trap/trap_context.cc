@@ -241,15 +241,17 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
 void TrapContext::Count(Stop stop) {
   constexpr uint64_t kOften = 4096;
   const uint64_t n = stop == Stop::kNotification ? ++counts_.notifications
-                     : stop == Stop::kCall       ? ++counts_.patched
-                                                 : ++counts_.traps;
+                     : stop != Stop::kCall       ? ++counts_.traps
+                     : thread_->awake()          ? ++counts_.spins
+                                                 : ++counts_.bells;
   if (n == kOften) FlushCounts();
 }
 
 void TrapContext::FlushCounts() {
   shared_.notifications.fetch_add(std::exchange(counts_.notifications, 0), std::memory_order_relaxed);
   shared_.traps.fetch_add(std::exchange(counts_.traps, 0), std::memory_order_relaxed);
-  shared_.patched.fetch_add(std::exchange(counts_.patched, 0), std::memory_order_relaxed);
+  shared_.spins.fetch_add(std::exchange(counts_.spins, 0), std::memory_order_relaxed);
+  shared_.bells.fetch_add(std::exchange(counts_.bells, 0), std::memory_order_relaxed);
 }
 
 bool TrapContext::Run(Registers& regs) {

@@ -20,16 +20,18 @@ namespace caisson::platform::trap {
 
 // What a platform's contexts share; it lives longer than they.
 struct Shared {
+  explicit Shared(bool spin) : spin_group(spin) {}
+
   ThreadEnvironment environment;
   stub::ProcView* proc = nullptr;
   stub::CpuClock clock;
   mutable Watchdog watchdog;
-  mutable SpinGroup spin_group{true};
+  mutable SpinGroup spin_group;
   // How calls came, for Platform::Counters(). Contexts add what they have counted now and then.
   struct Counts {
-    uint64_t notifications = 0, traps = 0, patched = 0;
+    uint64_t notifications = 0, traps = 0, spins = 0, bells = 0;
   };
-  mutable std::atomic<uint64_t> notifications{0}, traps{0}, patched{0};
+  mutable std::atomic<uint64_t> notifications{0}, traps{0}, spins{0}, bells{0};
 };
 
 // Used by one thread; Prepare(), Interrupt() and GuestCpuTime() by any.

@@ -25,7 +25,7 @@ class TrapPlatform final : public Platform {
   TrapPlatform(const Config& config, const ThreadEnvironment& environment,
                const Trampoline& trampoline, stub::Zygote zygote)
       : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)), patches_(trampoline),
-        pool_(std::move(zygote.process), config.ready_stubs) {
+        shared_(config.spin), pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.environment = environment;
     shared_.environment.patches = &patches_;
     shared_.proc = proc_.get();
@@ -47,7 +47,8 @@ class TrapPlatform final : public Platform {
   std::vector<Counter> Counters() const override {
     return {{"notifications", shared_.notifications.load(std::memory_order_relaxed)},
             {"traps", shared_.traps.load(std::memory_order_relaxed)},
-            {"patched", shared_.patched.load(std::memory_order_relaxed)}};
+            {"patched_spin", shared_.spins.load(std::memory_order_relaxed)},
+            {"patched_bell", shared_.bells.load(std::memory_order_relaxed)}};
   }
 
  private:

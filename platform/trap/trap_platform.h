@@ -21,6 +21,8 @@ struct Config {
   bool notify = true;
   // Patch call sites that are used often.
   bool patch = true;
+  // Wait awake for each other where there is room (spinner.h).
+  bool spin = true;
 };
 
 // What the host can do.

@@ -52,8 +52,9 @@ void AddGlobals(App& app, Args& a, std::string& log_format, std::string& overlay
       ->check(CLI::IsMember({"text", "json"}));
   app.add_flag("--systemd-cgroup", o.systemd_cgroup, "Cgroups by systemd");
   app.add_option("--rootless", rootless, "true, false or auto")->expected(0, 1);
-  app.add_option("--platform", o.platform, "auto, trap, trap-notify-off, ptrace or kvm")
-      ->check(CLI::IsMember({"auto", "trap", "trap-notify-off", "ptrace", "kvm"}));
+  app.add_option("--platform", o.platform, "auto, trap, trap-notify-off, trap-spin-off, ptrace or kvm")
+      ->check(CLI::IsMember(
+          {"auto", "trap", "trap-notify-off", "trap-spin-off", "ptrace", "kvm"}));
   app.add_option("--network", o.network, "none, sandbox or host")
       ->check(CLI::IsMember({"none", "sandbox", "host"}));
   app.add_option("--overlay2", overlay, "none, root:memory or all:memory")

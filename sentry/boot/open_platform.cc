@@ -22,13 +22,16 @@ PlatformOr OpenPtrace() {
   return HostErrnoStatus(static_cast<int>(opened.error()), "opening the ptrace platform");
 }
 
-PlatformOr OpenTrap(const HostFacts& facts, bool notify) {
+// `without`: what not to use, for tests and measurements.
+PlatformOr OpenTrap(const HostFacts& facts, absl::string_view without) {
+  const bool notify = without != "notify";
   ASSIGN_OR_RETURN(platform::trap::Features features,
                    platform::trap::Probe(facts.seccomp_filters != 0));
   if (notify && !features.notify)
     LOG_INFO("system calls by signals, not notifications: ", features.why_not.message());
   platform::trap::Config config;
   config.notify = notify && features.notify;
+  config.spin = without != "spin";
   Result<std::unique_ptr<platform::Platform>> opened = platform::trap::Open(config);
   if (opened.ok()) return std::move(opened).value();
   return HostErrnoStatus(static_cast<int>(opened.error()), "opening the trap platform");
@@ -39,10 +42,12 @@ PlatformOr OpenTrap(const HostFacts& facts, bool notify) {
 PlatformOr OpenPlatform(const protocol::SandboxConfig& config, const HostFacts& facts) {
   const std::string& name = config.platform();
   if (name == "ptrace") return OpenPtrace();
-  if (name == "trap" || name == "trap-notify-off") return OpenTrap(facts, name == "trap");
+  if (name == "trap") return OpenTrap(facts, "");
+  if (name == "trap-notify-off") return OpenTrap(facts, "notify");
+  if (name == "trap-spin-off") return OpenTrap(facts, "spin");
   if (!name.empty() && name != "auto")
     return absl::UnimplementedError(absl::StrCat("platform \"", name, "\" is not built in"));
-  PlatformOr trap = OpenTrap(facts, true);
+  PlatformOr trap = OpenTrap(facts, "");
   if (trap.ok()) {
     LOG_DEBUG("platform trap: nothing speaks against it");
     return trap;

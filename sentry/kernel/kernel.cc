@@ -32,6 +32,7 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& 
                KernelConfig config)
     : task_limit_{.tasks = 0, .max = config.max_tasks},
       platform_(std::move(platform)),
+      vdso_(vdso::Vdso::New(platform_->vdso_range()).value()),
       dispatcher_(dispatcher),
       config_(config),
       boot_time_(time::BoottimeNow()),
@@ -58,6 +59,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   load.stack_limit = args.limits.soft(kRlimitStack);
   load.personality = args.personality;
   load.shared_memory = &shared_memory_;
+  load.vdso = TRY(args.namespaces->time->Vdso(vdso_));
   load.hwcap = config_.hwcap;
   load.hwcap2 = config_.hwcap2;
   const auth::Credentials& c = *args.creds;

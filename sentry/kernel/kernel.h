@@ -58,6 +58,7 @@ class Kernel {
   futex::FutexManager& futexes() { return futexes_; }
   SyscallDispatcher& dispatcher() { return dispatcher_; }
   const KernelConfig& config() const { return config_; }
+  const vdso::Vdso& vdso() const { return vdso_; }
   const RefPtr<auth::UserNamespace>& root_user_ns() const { return root_user_ns_; }
   const RefPtr<PidNamespace>& root_pid_ns() const { return root_pid_ns_; }
   // The inode of epoll, eventfd, timerfd, signalfd and their like.
@@ -180,6 +181,7 @@ class Kernel {
   auth::UserTable users_;       // First: all below may count in it.
   TaskCharge::Limit task_limit_;
   std::unique_ptr<platform::Platform> platform_;
+  const vdso::Vdso vdso_;
   SyscallDispatcher& dispatcher_;
   const KernelConfig config_;
   const int64_t boot_time_;

@@ -211,6 +211,7 @@ Result<void> EnterNamespaces(Task& task, const std::vector<NamespaceRef>& wanted
       case kCloneNewtime:
         if (!single_threaded) return Errno::kEUSERS;
         ns.time->Freeze();
+        TRY(task.ReplaceVdso(task.mm(), *ns.time));
         set->time = set->time_for_children = ns.time;
         break;
       default: return Errno::kEINVAL;

@@ -10,6 +10,7 @@
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "base/result.h"
+#include "sentry/vdso/vdso.h"
 
 namespace caisson::kernel {
 
@@ -69,9 +70,11 @@ class TimeNamespace : public RefCounted<TimeNamespace> {
     MutexLock lock(mu_);
     return offsets_;
   }
-  bool has_offsets() const {
-    Offsets o = offsets();
-    return o.monotonic != 0 || o.boottime != 0;
+  // What programs in it have mapped. A process is in it. Errors: ENOMEM, EMFILE.
+  Result<vdso::Files> Vdso(const vdso::Vdso& vdso) {
+    MutexLock lock(mu_);
+    if (!vdso_.image) vdso_ = TRY(vdso.ForOffsets(offsets_.monotonic, offsets_.boottime));
+    return vdso_;
   }
   // Errors: EACCES once a process is in it.
   Result<void> SetOffsets(const Offsets& offsets) {
@@ -91,6 +94,7 @@ class TimeNamespace : public RefCounted<TimeNamespace> {
   mutable Mutex mu_;
   bool frozen_ ABSL_GUARDED_BY(mu_);
   Offsets offsets_ ABSL_GUARDED_BY(mu_);
+  vdso::Files vdso_ ABSL_GUARDED_BY(mu_);  // Made when first needed.
 };
 
 }  // namespace caisson::kernel

@@ -16,6 +16,14 @@ NamespaceSet::NamespaceSet(const NamespaceSet& o)
       time_for_children(o.time_for_children), mount_owner(o.mount_owner), net_owner(o.net_owner) {}
 NamespaceSet::~NamespaceSet() = default;
 
+RefPtr<NamespaceSet> EnterTime(RefPtr<NamespaceSet> set) {
+  if (set->time == set->time_for_children) return set;
+  auto entered = MakeRef<NamespaceSet>(*set);
+  entered->time = entered->time_for_children;
+  entered->time->Freeze();
+  return entered;
+}
+
 static uint64_t NextUniqueId() {
   static std::atomic<uint64_t> next{1};  // Relaxed: only uniqueness counts.
   return next.fetch_add(1, std::memory_order_relaxed);

@@ -80,6 +80,10 @@ struct NamespaceSet : public RefCounted<NamespaceSet> {
   RefPtr<auth::UserNamespace> mount_owner, net_owner;
 };
 
+// `set`, or one that is in the time namespace for children, as a process with memory of its own is
+// from its start (timens_on_fork()).
+RefPtr<NamespaceSet> EnterTime(RefPtr<NamespaceSet> set);
+
 // What clone(2) and clone3(2) ask for.
 struct CloneArgs {
   uint64_t flags = 0;  // CLONE_*, without the signal.
@@ -188,6 +192,9 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   void set_fd_table(RefPtr<FdTable> table) ABSL_LOCKS_EXCLUDED(mu_);
   void set_fs(RefPtr<FsContext> fs) ABSL_LOCKS_EXCLUDED(mu_);
   void set_namespaces(RefPtr<NamespaceSet> set) ABSL_LOCKS_EXCLUDED(mu_);
+  // `mm`, which is as this task's, gets the clocks of time namespace `to`. By the task itself.
+  // Errors: ENOMEM, EMFILE.
+  Result<void> ReplaceVdso(mm::MemoryManager& mm, TimeNamespace& to);
 
   // Never used again in this sandbox; not 0.
   uint64_t unique_id() const { return unique_id_; }

@@ -60,16 +60,6 @@ Result<RefPtr<NamespaceSet>> CopyNamespaces(Task& task, const RefPtr<NamespaceSe
   return set;
 }
 
-// A process is in its parent's time namespace for children, a thread and who shares memory in the
-// parent's own (timens_on_fork()).
-RefPtr<NamespaceSet> EnterTime(RefPtr<NamespaceSet> set, uint64_t flags) {
-  if ((flags & kCloneVm) != 0 || set->time == set->time_for_children) return set;
-  auto entered = MakeRef<NamespaceSet>(*set);
-  entered->time = entered->time_for_children;
-  entered->time->Freeze();
-  return entered;
-}
-
 // CLONE_NEWUSER: a namespace owned by the caller, who has all capabilities in it
 // (user_namespaces(7)).
 Result<RefPtr<const auth::Credentials>> CopyCredentials(const RefPtr<const auth::Credentials>& old,
@@ -131,6 +121,11 @@ Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid
   return {};
 }
 
+Result<void> Task::ReplaceVdso(mm::MemoryManager& mm, TimeNamespace& to) {
+  const vdso::Files from = TRY(namespaces_->time->Vdso(kernel_.vdso()));
+  return mm.ReplaceFile(*this, *from.data, TRY(to.Vdso(kernel_.vdso())).data);
+}
+
 SyscallResult Task::Clone(const CloneArgs& args) {
   TRY(CheckCloneFlags(args));
   const uint64_t flags = args.flags;
@@ -141,9 +136,10 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
   RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_ : fs_->Clone();
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
-  namespaces = EnterTime(std::move(namespaces), flags);
+  if ((flags & kCloneVm) == 0) namespaces = EnterTime(std::move(namespaces));
   RefPtr<FdTable> fds = (flags & kCloneFiles) != 0 ? fd_table_ : fd_table_->Clone();
   RefPtr<mm::MemoryManager> mm = (flags & kCloneVm) != 0 ? mm_ : TRY(mm_->Fork());
+  if (namespaces->time != namespaces_->time) TRY(ReplaceVdso(*mm, *namespaces->time));
   RefPtr<PidNamespace> pid_ns =
       thread ? RefPtr<PidNamespace>(&pid_namespace()) : namespaces->pid_for_children;
   {

@@ -227,7 +227,6 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.stack_limit = group_->limits().soft(kRlimitStack);
   load.personality = personality.load(std::memory_order_relaxed);
   load.shared_memory = &kernel_.shared_memory();
-  load.hide_vdso = namespaces_->time->has_offsets();
   load.hwcap = kernel_.config().hwcap;
   load.hwcap2 = kernel_.config().hwcap2;
   load.open = [this](const std::string& path) { return vfs::OpenForExec(*this, cwd(), path, {}); };
@@ -240,6 +239,8 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.euid = creds->user_ns->FromKernelUid(creds->euid);
   load.gid = creds->user_ns->FromKernelGid(creds->rgid);
   load.egid = creds->user_ns->FromKernelGid(creds->egid);
+  RefPtr<NamespaceSet> namespaces = EnterTime(namespaces_);
+  load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
   loader::PreparedImage image = TRY(loader::PrepareImage(*this, kernel_.platform(), load, program));
   RefPtr<mm::MemoryManager> mm;
   const bool in_place = !secure && MayExecInPlace(*creds, *program.file);
@@ -257,6 +258,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   }
   group_->membarrier_registrations.store(0, std::memory_order_relaxed);
   set_creds(RefPtr<const auth::Credentials>(creds));
+  if (namespaces != namespaces_) set_namespaces(std::move(namespaces));
   if (vfork_gate_) {
     vfork_gate_->Open();
     vfork_gate_.reset();

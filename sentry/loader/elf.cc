@@ -127,6 +127,12 @@ void ImagePlan::AddAnonymous(AddrRange range, uint32_t protection, bool grows_do
   Put(std::move(piece));
 }
 
+void ImagePlan::Add(mm::ImageMapping mapping) {
+  Piece piece;
+  piece.mapping = std::move(mapping);
+  Put(std::move(piece));
+}
+
 Result<void> ImagePlan::Add(const ElfFile& elf, uint64_t bias) {
   for (const abi::Elf64ProgramHeader& segment : elf.segments) {
     if (segment.type != abi::kPtLoad) continue;

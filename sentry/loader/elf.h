@@ -45,6 +45,7 @@ class ImagePlan {
   // the guest's range. Errors: EINVAL for file offsets that no mapping can have.
   Result<void> Add(const ElfFile& elf, uint64_t bias);
   void AddAnonymous(AddrRange range, uint32_t protection, bool grows_down);
+  void Add(mm::ImageMapping mapping);
   bool Overlaps(AddrRange range) const;
 
   std::vector<mm::ImageMapping> Mappings() const;

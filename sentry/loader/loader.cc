@@ -120,6 +120,40 @@ std::string CommOf(const std::string& path) {
 
 }  // namespace
 
+namespace {
+
+// Somewhere above the stack, as Linux has it (vdso_addr()), or below what is already where
+// libraries go. Returns the image's address.
+Result<uint64_t> AddVdso(ImagePlan& plan, const LoadArgs& args, const Placement& place,
+                         uint64_t mmap_top, Random& random) {
+  const uint64_t length = kPageSize + args.vdso.image_length;
+  const uint64_t room = place.task_end - kPageSize - place.stack_top;
+  uint64_t at = 0;
+  if (room >= length) {
+    at = place.stack_top + random.Next() % ((room - length) / kPageSize + 1) * kPageSize;
+  } else {
+    at = mmap_top - length;
+  }
+  const GuestAddr data(at), image(at + kPageSize);
+  mm::ImageMapping mapping;
+  mapping.range = {data, image};
+  mapping.protection = platform::kProtRead;
+  mapping.file = args.vdso.data;
+  mapping.name = "[vvar]";
+  mapping.never_writable = true;
+  if (plan.Overlaps({data, GuestAddr(at + length)})) return Errno::kENOMEM;
+  plan.Add(mapping);
+  mapping.range = {image, GuestAddr(at + length)};
+  mapping.protection = platform::kProtRead | platform::kProtExec;
+  mapping.file = args.vdso.image;
+  mapping.name = "[vdso]";
+  mapping.never_writable = false;
+  plan.Add(std::move(mapping));
+  return image.value;
+}
+
+}  // namespace
+
 Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& platform,
                                    const LoadArgs& args, const Program& program) {
   TRY(CheckArguments(program.argv, args.envp, args.path, args.stack_limit));
@@ -185,15 +219,17 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
                     GuestAddr(part.end.value + interpreter_bias)};
     if (plan.Overlaps(there)) return Errno::kEINVAL;
     TRY(plan.Add(interpreter, interpreter_bias));
+    if (interpreter.is_dyn()) mmap_top = PageRoundDown(there.start.value);
     interpreter_base = interpreter_bias;
     entry = interpreter.header.entry + interpreter_bias;
   }
   if (entry >= place.task_end) return Errno::kEINVAL;
 
-  // The stack, with what execve(2) gives it at first.
   std::vector<std::pair<uint64_t, uint64_t>> auxv;
-  if (!platform.vdso_range().empty() && !args.hide_vdso)
-    auxv.push_back({abi::kAtSysinfoEhdr, platform.vdso_range().start.value});
+  if (args.vdso.image)
+    auxv.push_back({abi::kAtSysinfoEhdr, TRY(AddVdso(plan, args, place, mmap_top, random))});
+
+  // The stack, with what execve(2) gives it at first.
   auxv.push_back({abi::kAtMinsigstksz, platform.min_signal_stack()});
   auxv.push_back({abi::kAtHwcap, args.hwcap});
   auxv.push_back({abi::kAtPagesz, kPageSize});

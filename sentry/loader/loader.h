@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "sentry/mm/memory_manager.h"
+#include "sentry/vdso/vdso.h"
 #include "vfs/call_context.h"
 #include "vfs/file_description.h"
 
@@ -27,8 +28,7 @@ struct LoadArgs {
   uint32_t uid = 0, euid = 0, gid = 0, egid = 0;
   bool secure = false;
   uint64_t hwcap = 0, hwcap2 = 0;
-  // No AT_SYSINFO_EHDR: the host's vDSO knows nothing of the caller's time namespace.
-  bool hide_vdso = false;
+  vdso::Files vdso;  // Of the caller's time namespace; without an image the program gets none.
   // Behind MAP_SHARED | MAP_ANONYMOUS of the new address space; may be null in tests.
   mm::SharedMemoryFactory* shared_memory = nullptr;
   // Opens an interpreter (script or PT_INTERP) with permission checks, as OpenForExec: writes to

@@ -222,7 +222,7 @@ Result<void> MemoryManager::Msync(vfs::CallContext& ctx, GuestAddr addr, uint64_
 Result<void> MemoryManager::Mincore(GuestAddr addr, uint64_t length, GuestAddr vec) {
   if (!addr.page_aligned()) return Errno::kEINVAL;
   if (length == 0) return {};
-  if (!impl_->IsGuestRange(addr, length, false)) return Errno::kENOMEM;
+  if (!impl_->IsGuestRange(addr, length)) return Errno::kENOMEM;
   constexpr uint64_t kBatch = 4096;  // Pages a turn.
   uint8_t resident[kBatch];
   uint64_t pages = PageRoundUp(length) / kPageSize;

@@ -47,13 +47,7 @@ MemoryManager::FaultSignal MemoryManager::HandleFault(const platform::Event& eve
   FaultSignal signal;
   signal.signo = abi::kSigsegv;
   signal.code = abi::kSegvMaperr;
-  if (!impl_->IsGuestRange(GuestAddr(event.address), 1, false)) {
-    // The vDSO, or nothing a guest could map.
-    AddrRange vdso = impl_->platform.vdso_range(), vvar = impl_->platform.vvar_range();
-    if (vdso.contains(GuestAddr(event.address)) || vvar.contains(GuestAddr(event.address)))
-      signal.code = abi::kSegvAccerr;
-    return signal;
-  }
+  if (!impl_->IsGuestRange(GuestAddr(event.address), 1)) return signal;
   bool write = event.access == platform::Access::kWrite;
   bool execute = event.access == platform::Access::kExecute;
   if (event.has_error_code) {
@@ -91,13 +85,9 @@ MemoryManager::FaultSignal MemoryManager::HandleFault(const platform::Event& eve
   return signal;
 }
 
-bool MemoryManager::Impl::IsGuestRange(GuestAddr address, uint64_t length, bool read) const {
-  std::optional<GuestAddr> end = address.Plus(length);
-  if (!end) return false;
-  if (address >= guest_range.start && *end <= guest_range.end) return true;
-  if (!read) return false;
-  AddrRange range{address, *end};
-  return platform.vdso_range().contains(range) || platform.vvar_range().contains(range);
+bool MemoryManager::Impl::IsGuestRange(GuestAddr address, uint64_t length) const {
+  const std::optional<GuestAddr> end = address.Plus(length);
+  return end && address >= guest_range.start && *end <= guest_range.end;
 }
 
 bool MemoryManager::Impl::Repair(GuestAddr address) {
@@ -108,8 +98,8 @@ bool MemoryManager::Impl::Repair(GuestAddr address) {
 size_t MemoryManager::CopyInPartial(GuestAddr from, absl::Span<char> to) {
   // Sizes that would leave the guest's range are cut: the rest faults.
   size_t size = to.size();
-  if (!impl_->IsGuestRange(from, size, true)) {
-    if (!impl_->IsGuestRange(from, 1, false)) return 0;
+  if (!impl_->IsGuestRange(from, size)) {
+    if (!impl_->IsGuestRange(from, 1)) return 0;
     size = std::min<uint64_t>(size, impl_->guest_range.end - from);
   }
   size_t done = 0;
@@ -122,8 +112,8 @@ size_t MemoryManager::CopyInPartial(GuestAddr from, absl::Span<char> to) {
 
 size_t MemoryManager::CopyOutPartial(GuestAddr to, absl::Span<const char> from) {
   size_t size = from.size();
-  if (!impl_->IsGuestRange(to, size, false)) {
-    if (!impl_->IsGuestRange(to, 1, false)) return 0;
+  if (!impl_->IsGuestRange(to, size)) {
+    if (!impl_->IsGuestRange(to, 1)) return 0;
     size = std::min<uint64_t>(size, impl_->guest_range.end - to);
   }
   size_t done = 0;
@@ -135,13 +125,13 @@ size_t MemoryManager::CopyOutPartial(GuestAddr to, absl::Span<const char> from) 
 }
 
 Result<void> MemoryManager::CopyIn(GuestAddr from, absl::Span<char> to) {
-  if (!to.empty() && !impl_->IsGuestRange(from, to.size(), true)) return Errno::kEFAULT;
+  if (!to.empty() && !impl_->IsGuestRange(from, to.size())) return Errno::kEFAULT;
   if (CopyInPartial(from, to) != to.size()) return Errno::kEFAULT;
   return {};
 }
 
 Result<void> MemoryManager::CopyOut(GuestAddr to, absl::Span<const char> from) {
-  if (!from.empty() && !impl_->IsGuestRange(to, from.size(), false)) return Errno::kEFAULT;
+  if (!from.empty() && !impl_->IsGuestRange(to, from.size())) return Errno::kEFAULT;
   if (CopyOutPartial(to, from) != from.size()) return Errno::kEFAULT;
   return {};
 }
@@ -168,7 +158,7 @@ Result<std::string> MemoryManager::CopyInString(GuestAddr from, size_t max) {
 }
 
 bool MemoryManager::MayWrite(GuestAddr to, uint64_t length) const {
-  if (!impl_->IsGuestRange(to, length, false)) return false;
+  if (!impl_->IsGuestRange(to, length)) return false;
   MutexLock lock(impl_->mu);
   const Vma* vma = impl_->tree.Find(to.value);
   return vma != nullptr && (vma->protection & abi::kProtWrite) != 0 && to.value + length <= vma->end;
@@ -178,7 +168,7 @@ size_t MemoryManager::CopyInForced(GuestAddr from, absl::Span<char> to) {
   size_t done = 0;
   for (;;) {
     done += CopyInPartial(from + done, to.subspan(done));
-    if (done >= to.size() || !impl_->IsGuestRange(from + done, 1, false)) return done;
+    if (done >= to.size() || !impl_->IsGuestRange(from + done, 1)) return done;
     // PROT_NONE (all else is readable): made readable for the time of the copy. Guest threads
     // could notice, but only by reading what they had protected from themselves.
     MutexLock lock(impl_->mu);
@@ -204,7 +194,7 @@ size_t MemoryManager::CopyInForced(GuestAddr from, absl::Span<char> to) {
 size_t MemoryManager::CopyOutForced(GuestAddr to, absl::Span<const char> from) {
   size_t done = 0;
   while (done < from.size()) {
-    if (!impl_->IsGuestRange(to + done, 1, false)) break;
+    if (!impl_->IsGuestRange(to + done, 1)) break;
     MutexLock lock(impl_->mu);
     const Vma* vma = impl_->tree.Find(to.value + done);
     if (vma == nullptr) break;
@@ -223,7 +213,7 @@ size_t MemoryManager::CopyOutForced(GuestAddr to, absl::Span<const char> from) {
 }
 
 Result<uint32_t> MemoryManager::Load32(GuestAddr addr) {
-  if (addr.value % 4 != 0 || !impl_->IsGuestRange(addr, 4, false)) return Errno::kEFAULT;
+  if (addr.value % 4 != 0 || !impl_->IsGuestRange(addr, 4)) return Errno::kEFAULT;
   Result<uint32_t> value = space_->Load32(addr);
   if (!value.ok() && impl_->Repair(addr)) value = space_->Load32(addr);
   return value;
@@ -231,7 +221,7 @@ Result<uint32_t> MemoryManager::Load32(GuestAddr addr) {
 
 Result<uint32_t> MemoryManager::CompareExchange32(GuestAddr addr, uint32_t expected,
                                                   uint32_t desired) {
-  if (addr.value % 4 != 0 || !impl_->IsGuestRange(addr, 4, false)) return Errno::kEFAULT;
+  if (addr.value % 4 != 0 || !impl_->IsGuestRange(addr, 4)) return Errno::kEFAULT;
   Result<uint32_t> value = space_->CompareExchange32(addr, expected, desired);
   if (!value.ok() && impl_->Repair(addr))
     value = space_->CompareExchange32(addr, expected, desired);
@@ -239,7 +229,7 @@ Result<uint32_t> MemoryManager::CompareExchange32(GuestAddr addr, uint32_t expec
 }
 
 Result<MemoryManager::FutexKey> MemoryManager::GetFutexKey(GuestAddr addr, bool private_hint) {
-  if (!impl_->IsGuestRange(addr, 4, false)) return Errno::kEFAULT;
+  if (!impl_->IsGuestRange(addr, 4)) return Errno::kEFAULT;
   FutexKey key;
   key.object = this;
   key.offset = addr.value;

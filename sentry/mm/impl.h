@@ -50,8 +50,8 @@ class MemoryManager::Impl {
   // Grows a stack down to `address` if one is above it and may. Returns whether it did.
   bool GrowStackLocked(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
-  // Whether [address, address + length) is memory a guest may name; `read` allows the vDSO.
-  bool IsGuestRange(GuestAddr address, uint64_t length, bool read) const;
+  // Whether [address, address + length) is memory a guest may name.
+  bool IsGuestRange(GuestAddr address, uint64_t length) const;
   // After a copy that stopped at `address`: whether a repair makes another try worthwhile.
   bool Repair(GuestAddr address) ABSL_LOCKS_EXCLUDED(mu);
 

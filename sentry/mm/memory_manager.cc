@@ -124,7 +124,8 @@ Result<void> MemoryManager::MapImage(vfs::CallContext& ctx,
     vma.start = m.range.start.value;
     vma.end = m.range.end.value;
     vma.protection = m.protection & 7;
-    vma.flags = kVmaMayWrite | kVmaMayExec | (m.grows_down ? kVmaGrowsDown : 0);
+    vma.flags = (m.never_writable ? 0 : kVmaMayWrite) | kVmaMayExec | (m.grows_down ? kVmaGrowsDown : 0);
+    vma.name = m.name;
     vma.offset = vma.start;
     if (m.file) {
       vfs::HostMapping host = TRY(m.file->Map(ctx, m.offset, m.range.length(), false, false));
@@ -157,6 +158,30 @@ Result<void> MemoryManager::MapImage(vfs::CallContext& ctx,
   }
   TRY(space_->Apply(ops));
   for (Vma& vma : vmas) impl_->tree.Insert(std::move(vma));
+  return {};
+}
+
+Result<void> MemoryManager::ReplaceFile(vfs::CallContext& ctx, const vfs::FileDescription& from,
+                                        const RefPtr<vfs::FileDescription>& to) {
+  std::vector<Vma> found;
+  {
+    MutexLock lock(impl_->mu);
+    impl_->tree.ForEach(impl_->guest_range, [&](const Vma& vma) {
+      if (vma.file.get() == &from) found.push_back(vma);
+      return true;
+    });
+  }
+  for (Vma& vma : found) {
+    vfs::HostMapping host = TRY(to->Map(ctx, vma.offset, vma.length(), vma.shared(), false));
+    vma.file = to;
+    vma.host_fd = host.host_fd;
+    vma.host_delta = host.offset - vma.offset;
+    VmaTree::Garbage garbage;
+    MutexLock lock(impl_->mu);
+    const Vma* now = impl_->tree.Find(vma.start);
+    if (now == nullptr || now->file.get() != &from || now->end != vma.end) continue;
+    TRY(impl_->MapLocked(std::move(vma), false, &garbage));
+  }
   return {};
 }
 
@@ -252,18 +277,6 @@ std::vector<MemoryManager::VmaInfo> MemoryManager::Vmas() const {
     }
     out.push_back(std::move(info));
   }
-  auto add_special = [&](AddrRange range, const char* name, uint32_t protection) {
-    if (range.empty()) return;
-    VmaInfo info;
-    info.range = range;
-    info.protection = protection;
-    info.name = name;
-    auto at = std::upper_bound(out.begin(), out.end(), range.start,
-                               [](GuestAddr a, const VmaInfo& v) { return a < v.range.start; });
-    out.insert(at, std::move(info));
-  };
-  add_special(impl_->platform.vvar_range(), "[vvar]", platform::kProtRead);
-  add_special(impl_->platform.vdso_range(), "[vdso]", platform::kProtRead | platform::kProtExec);
   return out;
 }
 

@@ -79,7 +79,7 @@ struct MmapArgs {
   uint32_t flags = 0;                 // MAP_*.
   RefPtr<vfs::FileDescription> file;  // Null if MAP_ANONYMOUS.
   uint64_t offset = 0;                // Bytes.
-  std::string name;                   // For /proc/PID/maps: "[stack]", "[vdso]"; else the file's.
+  std::string name;                   // For /proc/PID/maps: "[stack]"; else the file's.
   bool special = false;  // Not merged, split, remapped or unmapped by the guest's mremap.
   RefPtr<MappedObject> object;
   bool never_writable = false;  // mprotect(PROT_WRITE) is EACCES (shmat(SHM_RDONLY)).
@@ -92,6 +92,8 @@ struct ImageMapping {
   RefPtr<vfs::FileDescription> file;  // Null: zero memory.
   uint64_t offset = 0;                // Bytes, page-aligned.
   bool grows_down = false;            // The stack.
+  std::string name;                   // For /proc/PID/maps, in place of the file's: "[vdso]".
+  bool never_writable = false;        // mprotect(PROT_WRITE) is EACCES.
 };
 
 // Copies between guest and sentry memory with faults that the VMAs can repair repaired (stack
@@ -177,6 +179,10 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   // Maps a program's segments into a new address space, in one platform request. Limits do not
   // apply. Errors: Map()'s; EINVAL for overlaps; ENOMEM.
   Result<void> MapImage(vfs::CallContext& ctx, absl::Span<const ImageMapping> mappings);
+
+  // Mappings of `from` become mappings of `to`, at the same offsets. Errors: Map()'s, ENOMEM.
+  Result<void> ReplaceFile(vfs::CallContext& ctx, const vfs::FileDescription& from,
+                           const RefPtr<vfs::FileDescription>& to);
 
   // A fault that the platform could not serve. Ok: repaired, run on. Else the signal to send.
   struct FaultSignal {
