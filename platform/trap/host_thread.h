@@ -106,6 +106,7 @@ class HostThread {
   // With rax the number and rip behind the call; fs and gs base are not known.
   Registers call_registers() const;
   uint64_t call_result() const { return call_.rax; }
+  const CallRegisters& call() const { return call_; }
   // From a notification, or a thread's start, to a trap.
   Stop BringToTrap();
   // Whether the trap took the place of a notification of this thread.

@@ -6,12 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "platform/trap/patch_scan.h"
+#include "platform/trap/slot.h"
 
 namespace caisson::platform::trap {
 namespace {
@@ -20,12 +22,28 @@ namespace {
 //   lea r11, [rip + record]
 //   jmp [rip + entry]
 //   (padding) record
+// or, for sites with a hop, of twice the size:
+//   rdgsbase r11
+//   mov rcx, gs:[Slot::minus_self]
+//   lea rcx, [rcx + r11]
+//   jrcxz slot
+//   syscall                        kEscape: gs base is the guest's own, or the call is not for us.
+//   lea rcx, [rip + behind site]
+//   jmp behind site
+//  slot:
+//   lea rcx, [rip + record]
+//   jmp [rip + entry]
+//   (padding) record
 constexpr size_t kStubSize = 32;
 constexpr size_t kTableSize =
     (Trampoline::kEntries * sizeof(uint64_t) + kStubSize - 1) / kStubSize * kStubSize;
 constexpr size_t kRecordOffset = 16;
 constexpr size_t kLeaSize = 7, kJmpSize = 6;
-static_assert(sizeof(SiteRecord) <= kStubSize - kRecordOffset);
+constexpr size_t kHopStubSize = 2 * kStubSize, kHopRecordOffset = 48, kHopSlot = PatchImage::kEscapedEnd;
+static_assert(kRecordOffset + sizeof(SiteRecord) <= kStubSize);
+static_assert(kHopRecordOffset + sizeof(SiteRecord) <= kHopStubSize);
+static_assert(kHopSlot + kLeaSize + kJmpSize <= kHopRecordOffset);
+static_assert(kHopRecordOffset - PatchImage::kEscape == kRecordToEscape);
 constexpr size_t kMaxSites = (PatchImage::kStubBytes - kTableSize) / kStubSize;
 constexpr unsigned kMfdExec = 0x10;  // Linux 6.3; without it a sysctl may forbid execution.
 constexpr int kSealFutureWrite = 0x0010;
@@ -70,13 +88,8 @@ Result<std::unique_ptr<PatchImage>> PatchImage::Create(int source, int64_t delta
       new PatchImage(source, delta, std::move(fd), std::move(mapping)));
 }
 
-// Returns the jump's offset from behind the site's `mov`.
-int32_t PatchImage::AddStubLocked(const Site& site) {
-  const uint64_t stub = StubOffset(stubs_.size());
+void PatchImage::EmitStub(const Site& site, uint64_t stub) {
   const uint64_t record = stub + kRecordOffset;
-  // Distances between stubs and file, at whatever address both are.
-  const int64_t behind_site = static_cast<int64_t>(site.file_offset) + 2;
-  const int64_t behind_mov = static_cast<int64_t>(site.file_offset);
   char* at = At(stub);
   const auto lea = static_cast<int32_t>(kRecordOffset - kLeaSize);
   const auto jmp = static_cast<int32_t>(
@@ -87,57 +100,151 @@ int32_t PatchImage::AddStubLocked(const Site& site) {
   std::memcpy(at + kLeaSize, "\xff\x25", 2);
   std::memcpy(at + kLeaSize + 2, &jmp, sizeof(jmp));
   std::memset(at + kLeaSize + kJmpSize, 0xcc, kRecordOffset - kLeaSize - kJmpSize);
-  const SiteRecord r{site.number,
-                     static_cast<int32_t>(behind_site - (delta_ + static_cast<int64_t>(record)))};
+  // Distances between stubs and file, at whatever address both are.
+  const int64_t behind_site = static_cast<int64_t>(site.file_offset + kSyscallSize) - delta_;
+  const SiteRecord r{site.number, static_cast<int32_t>(behind_site - static_cast<int64_t>(record))};
   std::memcpy(at + kRecordOffset, &r, sizeof(r));
-  sites_[site.file_offset] = stubs_.size();
-  stubs_.push_back(site);
-  return static_cast<int32_t>(delta_ + static_cast<int64_t>(stub) - behind_mov);
 }
 
-Result<PatchImage::Page> PatchImage::AddSite(const Site& site) {
-  if (site.file_offset >= kMaxFileOffset || !IsPatchableCall(site.number)) return Errno::kENOENT;
-  const uint64_t page = PageRoundDown(site.file_offset);
-  const size_t at = site.file_offset - page;
+void PatchImage::EmitHopStub(const Site& site, uint64_t stub) {
+  char* const start = At(stub);
+  char* at = start;
+  auto put = [&at](const char* bytes, size_t n) {
+    std::memcpy(at, bytes, n);
+    at += n;
+  };
+  // A displacement to `to`, an offset as of the stubs.
+  auto displacement = [&](int64_t to) {
+    const auto d = static_cast<int32_t>(to - static_cast<int64_t>(stub) - (at - start) - 4);
+    std::memcpy(at, &d, sizeof(d));
+    at += sizeof(d);
+  };
+  const int64_t behind_site = static_cast<int64_t>(site.file_offset + kSyscallSize) - delta_;
+  const auto record = static_cast<int64_t>(stub + kHopRecordOffset);
+  const uint32_t minus_self = offsetof(Slot, minus_self);
+  put("\xf3\x49\x0f\xae\xcb", 5);
+  put("\x65\x48\x8b\x0c\x25", 5);
+  put(reinterpret_cast<const char*>(&minus_self), sizeof(minus_self));
+  put("\x4a\x8d\x0c\x19", 4);
+  const char jrcxz[2] = {static_cast<char>(0xe3), static_cast<char>(kHopSlot - kEscape)};
+  put(jrcxz, sizeof(jrcxz));
+  CHECK(at - start == kEscape);
+  put("\x0f\x05", kSyscallSize);
+  CHECK(at - start == kEscapedAt);
+  put("\x48\x8d\x0d", 3);
+  displacement(behind_site);
+  put("\xe9", 1);
+  displacement(behind_site);
+  CHECK(at - start == kHopSlot);
+  put("\x48\x8d\x0d", 3);
+  displacement(record);
+  put("\xff\x25", 2);
+  displacement(static_cast<int64_t>(kHopEntry * sizeof(uint64_t)));
+  std::memset(at, 0xcc, kHopStubSize - static_cast<size_t>(at - start));
+  const SiteRecord r{0, static_cast<int32_t>(behind_site - record)};
+  std::memcpy(start + kHopRecordOffset, &r, sizeof(r));
+}
+
+// Returns its offset.
+uint64_t PatchImage::AddStubLocked(const Site& site) {
+  const uint64_t stub = StubOffset(stubs_.size());
+  if (site.hop) {
+    EmitHopStub(site, stub);
+  } else {
+    EmitStub(site, stub);
+  }
+  for (size_t i = 0; i < (site.hop ? kHopStubSize : kStubSize); i += kStubSize)
+    stubs_.push_back({site, stub});
+  sites_.insert(site.file_offset);
+  return stub;
+}
+
+uint64_t PatchImage::AddPageLocked(const char* page) {
+  const uint64_t offset = used_pages_++ * kPageSize;
+  std::memcpy(At(offset), page, kPageSize);
+  return offset;
+}
+
+Result<PatchImage::Page> PatchImage::AddSite(const Site& found) {
+  if (found.file_offset >= kMaxFileOffset || !IsPatchableCall(found.number)) return Errno::kENOENT;
+  const uint64_t page = PageRoundDown(found.file_offset);
+  const size_t at = found.file_offset - page;
   MutexLock lock(mu_);
   auto known = pages_.find(page);
-  if (sites_.count(site.file_offset) != 0) return Page{page, known->second};
-  if (used_pages_ == kMaxPages || stubs_.size() == kMaxSites) return Errno::kENOSPC;
+  if (sites_.count(found.file_offset) != 0) return Page{page, known->second.newest};
+  if (used_pages_ + 2 > kMaxPages || stubs_.size() + 2 > kMaxSites) return Errno::kENOSPC;
   char copy[kPageSize];
   if (known != pages_.end()) {
-    std::memcpy(copy, At(known->second), kPageSize);
+    std::memcpy(copy, At(known->second.newest), kPageSize);
   } else if (!ReadPage(source_, page, copy)) {
     return Errno::kENOENT;
   }
-  if (!IsPatchableSite(copy, at, site.number)) return Errno::kENOENT;
-  PatchSite(copy, at, AddStubLocked(site));
-  const uint64_t image_offset = used_pages_++ * kPageSize;
-  std::memcpy(At(image_offset), copy, kPageSize);
-  pages_[page] = image_offset;
-  return Page{page, image_offset};
+  const std::optional<SitePlan> plan = PlanSite(copy, at, found.number);
+  if (!plan) return Errno::kENOENT;
+  const uint64_t jump = page + plan->jump;
+  auto edit = [&](uint64_t offset, uint8_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    Edit& e = edits_[offset];
+    e.size = size;
+    std::memcpy(e.original.data(), &copy[offset - page], size);
+  };
+  edit(jump, kJumpSize);
+  if (plan->hop) edit(found.file_offset, kSyscallSize);
+  const uint64_t stub = AddStubLocked({found.file_offset, found.number, plan->hop});
+  PatchSite(absl::MakeSpan(copy), at, *plan,
+            static_cast<int32_t>(delta_ + static_cast<int64_t>(stub) -
+                                 static_cast<int64_t>(jump + kJumpSize)));
+  Copies& copies = pages_[page];
+  copies.newest = AddPageLocked(copy);
+  if (plan->hop) {
+    hops_[jump] = stub;
+    for (auto e = edits_.lower_bound(page); e != edits_.end() && e->first < page + kPageSize; ++e) {
+      if (hops_.count(e->first) == 0)
+        std::memcpy(&copy[e->first - page], e->second.original.data(), e->second.size);
+    }
+    copies.hops = AddPageLocked(copy);
+  }
+  return Page{page, copies.newest};
 }
 
 std::vector<PatchImage::Page> PatchImage::Pages(uint64_t from, uint64_t to) const {
   std::vector<Page> out;
   MutexLock lock(mu_);
   for (auto it = pages_.lower_bound(from); it != pages_.end() && it->first < to; ++it)
-    out.push_back({it->first, it->second});
+    out.push_back({it->first, it->second.newest});
   return out;
 }
 
-std::vector<PatchImage::Site> PatchImage::Sites(uint64_t from, uint64_t to) const {
-  std::vector<Site> out;
+std::optional<uint64_t> PatchImage::WithHopsOnly(uint64_t page) const {
   MutexLock lock(mu_);
-  for (auto it = sites_.lower_bound(from); it != sites_.end() && it->first < to; ++it)
-    out.push_back(stubs_[it->second]);
-  return out;
+  auto known = pages_.find(page);
+  if (known == pages_.end() || known->second.hops == 0) return std::nullopt;
+  return known->second.hops;
 }
 
-Result<PatchImage::Site> PatchImage::SiteOfStub(uint64_t offset) const {
+void PatchImage::Overlay(uint64_t from, absl::Span<char> bytes) const {
+  const uint64_t to = from + bytes.size();
+  MutexLock lock(mu_);
+  for (auto e = edits_.lower_bound(from - std::min<uint64_t>(from, kJumpSize));
+       e != edits_.end() && e->first < to; ++e) {
+    for (size_t i = 0; i < e->second.size; ++i) {
+      const uint64_t at = e->first + i;
+      if (at >= from && at < to) bytes[at - from] = e->second.original[i];
+    }
+  }
+}
+
+Result<PatchImage::Stub> PatchImage::SiteOfStub(uint64_t offset) const {
   MutexLock lock(mu_);
   if (offset < kTableSize || (offset - kTableSize) / kStubSize >= stubs_.size())
     return Errno::kENOENT;
   return stubs_[(offset - kTableSize) / kStubSize];
+}
+
+Result<PatchImage::Stub> PatchImage::SiteOfHop(uint64_t file_offset) const {
+  MutexLock lock(mu_);
+  auto hop = hops_.find(file_offset);
+  if (hop == hops_.end()) return Errno::kENOENT;
+  return stubs_[(hop->second - kTableSize) / kStubSize];
 }
 
 PatchImage* PatchFile::image(bool above, bool make) {

@@ -7,6 +7,8 @@
 namespace caisson::platform::trap {
 namespace {
 
+constexpr size_t kShortMov = 5, kLongMov = 7;
+
 uint8_t At(absl::Span<const char> page, size_t i) { return static_cast<uint8_t>(page[i]); }
 
 // Opcodes with a ModRM byte and a 32-bit immediate, which could own the bytes after their
@@ -15,18 +17,20 @@ bool HasLongImmediate(uint8_t opcode) {
   return opcode == 0xc7 || opcode == 0x81 || opcode == 0x69 || opcode == 0xf7;
 }
 
-}  // namespace
-
-bool IsPatchableSite(absl::Span<const char> page, size_t at, uint32_t number) {
-  if (at < kMovSize || at + 2 > page.size()) return false;
-  const size_t mov = at - kMovSize;
+bool Loads(absl::Span<const char> page, size_t at, uint32_t number) {
   uint32_t immediate;
-  std::memcpy(&immediate, &page[mov + 1], sizeof(immediate));
-  if (At(page, mov) != 0xb8 || At(page, at) != 0x0f || At(page, at + 1) != 0x05 ||
-      immediate != number)
-    return false;
+  if (at < sizeof(immediate)) return false;
+  std::memcpy(&immediate, &page[at - sizeof(immediate)], sizeof(immediate));
+  return immediate == number;
+}
+
+// mov eax, imm32.
+bool HasShortMov(absl::Span<const char> page, size_t at, uint32_t number) {
+  if (at < kShortMov || !Loads(page, at, number)) return false;
+  const size_t mov = at - kShortMov;
+  if (At(page, mov) != 0xb8) return false;
   // A prefix would make it another register or size. (It may as well be the end of what comes
-  // before: then a site is lost that could have been patched.)
+  // before: then it takes a hop, or is lost.)
   if (mov >= 1) {
     const uint8_t before = At(page, mov - 1);
     if ((before & 0xf0) == 0x40 || before == 0x66 || before == 0x67 || before == 0xf2 ||
@@ -38,6 +42,55 @@ bool IsPatchableSite(absl::Span<const char> page, size_t at, uint32_t number) {
     if (mov >= back && HasLongImmediate(At(page, mov - back))) return false;
   }
   return true;
+}
+
+// mov rax, imm32. Three bytes tell what it is; a prefix before it changes nothing.
+bool HasLongMov(absl::Span<const char> page, size_t at, uint32_t number) {
+  return at >= kLongMov && Loads(page, at, number) && At(page, at - 7) == 0x48 &&
+         At(page, at - 6) == 0xc7 && At(page, at - 5) == 0xc0 && number < 0x80000000;
+}
+
+bool IsNopTail(absl::Span<const char> page, size_t at) {
+  constexpr char kNop[] = {0x0f, 0x1f, static_cast<char>(0x84), 0, 0, 0, 0, 0};
+  constexpr size_t kHead = sizeof(kNop) - kJumpSize;
+  return at >= kHead && std::memcmp(&page[at - kHead], kNop, sizeof(kNop)) == 0;
+}
+
+bool IsFill(absl::Span<const char> page, size_t at) {
+  constexpr uint8_t kInt3 = 0xcc, kRet = 0xc3;
+  constexpr size_t kAlignment = 16;
+  if (at < 2) return false;
+  size_t end = at;
+  while (end < page.size() && At(page, end) == kInt3) ++end;
+  return end - at >= kJumpSize && end % kAlignment == 0 &&
+         (At(page, at - 1) == kRet || (At(page, at - 2) == 0x0f && At(page, at - 1) == 0x0b));
+}
+
+// The nearest place for a hop.
+std::optional<size_t> FindHop(absl::Span<const char> page, size_t at) {
+  const auto from = static_cast<ptrdiff_t>(at + kSyscallSize);
+  for (ptrdiff_t distance = 0; distance <= 128; ++distance) {
+    for (ptrdiff_t offset : {distance, -distance}) {
+      const ptrdiff_t hop = from + offset;
+      if (offset > 127 || hop < 0 || static_cast<size_t>(hop) + kJumpSize > page.size()) continue;
+      const auto to = static_cast<size_t>(hop);
+      if (IsNopTail(page, to) || IsFill(page, to)) return to;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<SitePlan> PlanSite(absl::Span<const char> page, size_t at, uint32_t number) {
+  if (at > page.size() || page.size() - at < kSyscallSize || At(page, at) != 0x0f ||
+      At(page, at + 1) != 0x05)
+    return std::nullopt;
+  if (HasShortMov(page, at, number)) return SitePlan{false, at - kShortMov};
+  if (HasLongMov(page, at, number)) return SitePlan{false, at - kLongMov};
+  const std::optional<size_t> hop = FindHop(page, at);
+  if (!hop) return std::nullopt;
+  return SitePlan{true, *hop};
 }
 
 bool IsPatchableCall(uint32_t number) {
@@ -59,9 +112,13 @@ bool IsPatchableCall(uint32_t number) {
   }
 }
 
-void PatchSite(absl::Span<char> page, size_t at, int32_t offset) {
-  page[at - kMovSize] = static_cast<char>(0xe9);
-  std::memcpy(&page[at - kMovSize + 1], &offset, sizeof(offset));
+void PatchSite(absl::Span<char> page, size_t at, const SitePlan& plan, int32_t offset) {
+  page[plan.jump] = static_cast<char>(0xe9);
+  std::memcpy(&page[plan.jump + 1], &offset, sizeof(offset));
+  if (!plan.hop) return;
+  page[at] = static_cast<char>(0xeb);
+  page[at + 1] = static_cast<char>(static_cast<ptrdiff_t>(plan.jump) -
+                                   static_cast<ptrdiff_t>(at + kSyscallSize));
 }
 
 }  // namespace caisson::platform::trap

@@ -9,6 +9,11 @@
 namespace caisson::platform::trap {
 namespace {
 
+bool IsPatchableSite(absl::Span<const char> page, size_t at, uint32_t number) {
+  const std::optional<SitePlan> plan = PlanSite(page, at, number);
+  return plan.has_value() && !plan->hop;
+}
+
 // `before`, then mov eax, `number`; syscall, with the `syscall` at `at` of a page.
 std::string Page(size_t at, uint32_t number, const std::string& before = "") {
   std::string page(4096, '\x90');
@@ -54,9 +59,87 @@ TEST(PatchScanTest, OtherInstructionsAreRefused) {
 
 TEST(PatchScanTest, TheCallInstructionStays) {
   std::string page = Page(100, 39);
-  PatchSite(absl::MakeSpan(&page[0], page.size()), 100, 0x12345678);
+  PatchSite(absl::MakeSpan(&page[0], page.size()), 100, *PlanSite(page, 100, 39), 0x12345678);
   EXPECT_EQ(page.substr(95, 7), "\xe9\x78\x56\x34\x12\x0f\x05");
   EXPECT_FALSE(IsPatchableSite(page, 100, 39));
+}
+
+TEST(PatchScanTest, TheLongMovIsReplacedToo) {
+  std::string page(4096, '\x90');
+  const std::string code("\x48\xc7\xc0\x0f\0\0\0\x0f\x05", 9);
+  page.replace(200, 9, code);
+  EXPECT_TRUE(IsPatchableSite(page, 207, 15));
+  EXPECT_FALSE(IsPatchableSite(page, 207, 16));
+  PatchSite(absl::MakeSpan(&page[0], page.size()), 207, *PlanSite(page, 207, 15), 0x12345678);
+  EXPECT_EQ(page.substr(200, 9), std::string("\xe9\x78\x56\x34\x12\0\0\x0f\x05", 9));
+  page.replace(0, 8, code.substr(1));
+  EXPECT_FALSE(PlanSite(page, 6, 15));
+}
+
+// `syscall` at 1000, and `padding` at `to`.
+std::string Near(size_t to, const std::string& padding) {
+  std::string page(4096, '\x55');
+  page.replace(1000, 2, "\x0f\x05");
+  page.replace(to, padding.size(), padding);
+  return page;
+}
+
+const std::string kNop("\x0f\x1f\x84\0\0\0\0\0", 8);
+
+TEST(PatchScanTest, AHopIsInTheUnusedBytesOfANop) {
+  for (const size_t nop : {size_t{1002}, size_t{1020}, size_t{1126}, size_t{871}, size_t{990}}) {
+    std::string page = Near(nop, kNop);
+    const std::string before = page;
+    const std::optional<SitePlan> plan = PlanSite(page, 1000, 0);
+    ASSERT_TRUE(plan) << nop;
+    EXPECT_TRUE(plan->hop);
+    EXPECT_EQ(plan->jump, nop + 3);
+    PatchSite(absl::MakeSpan(&page[0], page.size()), 1000, *plan, 0x12345678);
+    EXPECT_EQ(page.substr(nop, 8), "\x0f\x1f\x84\xe9\x78\x56\x34\x12");
+    EXPECT_EQ(page[1000], '\xeb');
+    EXPECT_EQ(1002 + page[1001], static_cast<int>(nop + 3));
+    EXPECT_FALSE(PlanSite(page, 1000, 0));
+    // It is nobody else's then.
+    page.replace(1000, 2, "\x0f\x05");
+    EXPECT_FALSE(PlanSite(page, 1000, 0));
+    page.replace(1000, 2, before.substr(1000, 2));
+    page.replace(nop, 8, kNop);
+    EXPECT_EQ(page, before);
+  }
+}
+
+TEST(PatchScanTest, OutOfReachOrNoNopIsNoHop) {
+  EXPECT_FALSE(PlanSite(Near(1127, kNop), 1000, 0));
+  EXPECT_FALSE(PlanSite(Near(870, kNop), 1000, 0));
+  EXPECT_FALSE(PlanSite(Near(1020, std::string("\x0f\x1f\x84\0\0\0\0\1", 8)), 1000, 0));
+  EXPECT_FALSE(PlanSite(Near(1020, std::string("\x0f\x1f\x80\0\0\0\0\0", 8)), 1000, 0));
+  EXPECT_FALSE(PlanSite(Near(1020, std::string("\x0f\x1f\x44\0\0", 5)), 1000, 0));
+  // At a page's ends.
+  std::string page(4096, '\x55');
+  page.replace(4000, 2, "\x0f\x05");
+  page.replace(4089, 7, kNop.substr(0, 7));
+  EXPECT_FALSE(PlanSite(page, 4000, 0));
+  page.replace(4088, 8, kNop);
+  EXPECT_TRUE(PlanSite(page, 4000, 0));
+  page = std::string(4096, '\x55');
+  page.replace(10, 2, "\x0f\x05");
+  page.replace(0, 5, 5, '\0');
+  EXPECT_FALSE(PlanSite(page, 10, 0));
+  EXPECT_FALSE(PlanSite(std::string(1, '\x0f'), 0, 0));
+}
+
+TEST(PatchScanTest, AHopIsInInt3BehindAFunction) {
+  const std::string fill(6, '\xcc');
+  for (const std::string& end : {std::string("\xc3"), std::string("\x0f\x0b")}) {
+    const std::optional<SitePlan> plan = PlanSite(Near(1050 - end.size(), end + fill), 1000, 0);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->jump, 1050u);
+  }
+  EXPECT_FALSE(PlanSite(Near(1049, "\x90" + fill), 1000, 0));
+  EXPECT_FALSE(PlanSite(Near(1049, "\xc3" + fill.substr(1)), 1000, 0));  // Ends at 1055.
+  EXPECT_FALSE(PlanSite(Near(1051, "\xc3" + fill.substr(2)), 1000, 0));  // Four.
+  // mov rax, 0xcccccccccccccccc.
+  EXPECT_FALSE(PlanSite(Near(1046, "\x48\xb8" + std::string(8, '\xcc')), 1000, 0));
 }
 
 TEST(PatchScanTest, CallsThatDoNotComeBackAreNotPatched) {

@@ -4,7 +4,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
@@ -58,7 +58,7 @@ void PatchSet::BeforeLocked(absl::Span<const MapOp> ops) {
     if (op.kind == MapOp::Kind::kAdvise || op.kind == MapOp::Kind::kPopulate) continue;
     const auto [from, to] = Range(op);
     FreeStubPlaceLocked(from, to);
-    if (op.kind == MapOp::Kind::kProtect || op.kind == MapOp::Kind::kRemap) RestoreLocked(from, to);
+    if (op.kind == MapOp::Kind::kProtect || op.kind == MapOp::Kind::kRemap) RestoreLocked(from, to, op.kind == MapOp::Kind::kRemap);
     if (op.kind == MapOp::Kind::kRemap)
       FreeStubPlaceLocked(op.new_addr.value, op.new_addr.value + op.length);
   }
@@ -126,6 +126,7 @@ bool PatchSet::PlaceStubsLocked(Placed& placed) {
     if (!RunLocked({&request, 1}, fds)) continue;
     placed.image = image;
     placed.stubs = at;
+    Widen(stub_ranges_, at, at + PatchImage::kStubBytes);
     return true;
   }
   placed.off = true;
@@ -151,15 +152,7 @@ bool PatchSet::MapPagesLocked(uint64_t start, const Region& region,
     requests.push_back(Map(at, kPageSize, region.protection, MAP_FIXED, kStubFd, page.image_offset));
   }
   if (requests.empty()) return true;
-  for (SeenRange& range : ranges_) {
-    const uint64_t from = range.from.load(std::memory_order_relaxed);
-    const uint64_t to = range.to.load(std::memory_order_relaxed);
-    if (from <= start && region.end <= to) break;
-    if (from < to && &range != &ranges_.back()) continue;
-    range.from.store(std::min(from, start), std::memory_order_relaxed);
-    range.to.store(std::max(to, region.end), std::memory_order_release);
-    break;
-  }
+  Widen(ranges_, start, region.end);
   active_.store(true, std::memory_order_relaxed);
   const int fds[] = {placed.image->fd()};
   return RunLocked(requests, fds);
@@ -176,7 +169,7 @@ bool PatchSet::Patch(uint64_t ip, uint32_t number) {
   Placed& placed = *it->second.placed;
   const uint64_t offset = site - placed.bias;
   if (!IsPatchableCall(number) || !PlaceStubsLocked(placed)) return false;
-  Result<PatchImage::Page> page = placed.image->AddSite({offset, number});
+  Result<PatchImage::Page> page = placed.image->AddSite({offset, number, false});
   if (!page.ok()) return false;
   auto mapped = placed.pages.find(page->file_offset);
   // It is patched, and traps all the same: the guest uses gs.
@@ -184,8 +177,9 @@ bool PatchSet::Patch(uint64_t ip, uint32_t number) {
   return MapPagesLocked(it->first, it->second, {&*page, 1});
 }
 
-// Maps the file's own pages where copies may be. If that fails the guest goes on with the copies.
-void PatchSet::RestoreLocked(uint64_t from, uint64_t to) {
+// Maps the file's own pages where copies may be, or what is the same but for the hops that threads
+// may be about to reach. If that fails the guest goes on with the copies.
+void PatchSet::RestoreLocked(uint64_t from, uint64_t to, bool moved) {
   for (auto it = regions_.begin(); it != regions_.end() && it->first < to; ++it) {
     const Region& region = it->second;
     Placed& placed = *region.placed;
@@ -193,12 +187,16 @@ void PatchSet::RestoreLocked(uint64_t from, uint64_t to) {
     if (start >= end) continue;
     std::vector<Request> requests;
     auto page = placed.pages.lower_bound(start - placed.bias);
+    PatchImage* image = ImageOf(placed);
     while (page != placed.pages.end() && page->first < end - placed.bias) {
+      std::optional<uint64_t> hops;
+      if (!moved && image != nullptr) hops = image->WithHopsOnly(page->first);
       requests.push_back(Map(placed.bias + page->first, kPageSize, region.protection, MAP_FIXED,
-                             kStubFd, page->first));
+                             hops ? kStubFd + 1 : kStubFd, hops.value_or(page->first)));
       page = placed.pages.erase(page);
     }
-    const int fds[] = {placed.file->fd()};
+    if (requests.empty()) continue;
+    const int fds[] = {placed.file->fd(), image != nullptr ? image->fd() : placed.file->fd()};
     if (!RunLocked(requests, fds)) LOG_WARNING("a patched page was not restored");
   }
 }
@@ -288,9 +286,11 @@ void PatchSet::CopyFrom(const PatchSet& parent) {
     placed_.push_back(copies[p.get()] = std::make_shared<Placed>(*p));
   for (const auto& [start, region] : parent.regions_)
     regions_[start] = {region.end, region.protection, copies[region.placed.get()]};
-  for (size_t i = 0; i < ranges_.size(); ++i) {
-    ranges_[i].from.store(parent.ranges_[i].from.load());
-    ranges_[i].to.store(parent.ranges_[i].to.load());
+  for (auto [to, from] : {std::pair{&ranges_, &parent.ranges_}, {&stub_ranges_, &parent.stub_ranges_}}) {
+    for (size_t i = 0; i < to->size(); ++i) {
+      (*to)[i].from.store((*from)[i].from.load());
+      (*to)[i].to.store((*from)[i].to.load());
+    }
   }
   for (size_t i = 0; i < heat_.size(); ++i) heat_[i].store(parent.heat_[i].load());
 }
@@ -308,38 +308,96 @@ const PatchSet::Placed* PatchSet::PlacedAtStubLocked(uint64_t address) const {
   return nullptr;
 }
 
-PatchSet::Place PatchSet::Locate(Registers& regs, uint64_t slot_rsp) const {
+// Also of one that is not patched any more, and in whose stubs threads may still be.
+PatchImage* PatchSet::ImageOf(const Placed& placed) const {
+  if (placed.image != nullptr || placed.stubs == 0) return placed.image;
+  return placed.file->image(placed.stubs > placed.bias, /*make=*/false);
+}
+
+// The site whose stub or hop is at `address`.
+Result<PatchImage::Stub> PatchSet::FindLocked(uint64_t address, const Placed** placed) const {
+  PatchImage* image;
+  *placed = PlacedAtStubLocked(address);
+  if (*placed != nullptr) {
+    image = ImageOf(**placed);
+    if (image != nullptr) return image->SiteOfStub(address - (*placed)->stubs);
+  }
+  auto it = regions_.upper_bound(address);
+  if (it == regions_.begin() || address >= (--it)->second.end) return Errno::kENOENT;
+  *placed = it->second.placed.get();
+  image = ImageOf(**placed);
+  if (image == nullptr) return Errno::kENOENT;
+  return image->SiteOfHop(address - (*placed)->bias);
+}
+
+uint64_t PatchSet::BehindSiteSlow(uint64_t ip) const {
+  MutexLock lock(mu_);
+  const Placed* placed = PlacedAtStubLocked(ip);
+  PatchImage* image = placed == nullptr ? nullptr : ImageOf(*placed);
+  if (image == nullptr) return ip;
+  Result<PatchImage::Stub> stub = image->SiteOfStub(ip - placed->stubs);
+  if (!stub.ok() || !stub->site.hop || ip - placed->stubs - stub->offset != PatchImage::kEscapedAt)
+    return ip;
+  return placed->bias + stub->site.file_offset + kSyscallSize;
+}
+
+PatchSet::Place PatchSet::Locate(Registers& regs, const CallRegisters& slot,
+                                 uint64_t* escape) const {
   const Trampoline& t = cache_.trampoline();
-  const bool inside = regs.rip >= t.begin && regs.rip < t.answered_end;
-  if (inside && regs.rip >= t.committed && regs.rip < t.end) return Place::kCommitted;
-  if (regs.rip >= t.copy_in && regs.rip < t.committed) return Place::kSaved;
-  if (regs.rip >= t.answered && regs.rip < t.answered_end) {
-    if (regs.rip >= t.answered_swapped) regs.rsp = slot_rsp;
+  const uint64_t rip = regs.rip;
+  const auto in = [rip](uint64_t from, uint64_t to) { return rip >= from && rip < to; };
+  if (escape != nullptr) *escape = 0;
+  if (in(t.copy_in, t.committed) || in(t.any_saved, t.any_end) || in(t.finish, t.restore))
+    return Place::kSaved;
+  if (in(t.committed, t.end)) return Place::kCommitted;
+  if (in(t.answered, t.answered_end)) {
+    if (rip >= t.answered_swapped) regs.rsp = slot.rsp;
     regs.rip = regs.rcx;
     regs.r11 = regs.eflags;
     return Place::kAnswered;
   }
-  if (!inside && !active()) return Place::kElsewhere;
+  const bool inside = in(t.begin, t.answered_end), any = in(t.any, t.any_saved);
+  if (!inside && !MayBeIn(ranges_, rip, rip + 1) && !MayBeIn(stub_ranges_, rip, rip + 1))
+    return Place::kElsewhere;
   MutexLock lock(mu_);
-  const uint64_t stub = inside ? regs.r11 : regs.rip;
-  const Placed* placed = PlacedAtStubLocked(stub);
-  if (placed == nullptr) return Place::kElsewhere;
-  PatchImage* image =
-      placed->image != nullptr
-          ? placed->image
-          : placed->file->image(placed->stubs > placed->bias, /*make=*/false);
-  if (image == nullptr) return Place::kElsewhere;
-  Result<PatchImage::Site> site = image->SiteOfStub(stub - placed->stubs);
-  if (!site.ok()) return Place::kElsewhere;
-  if (inside && regs.rip >= t.call_swapped && regs.rip < t.copy_in) regs.rsp = slot_rsp;
-  regs.rip = placed->bias + site->file_offset;
-  regs.rax = site->number;
+  const Placed* placed;
+  const uint64_t address = any ? regs.rcx : inside ? regs.r11 : rip;
+  Result<PatchImage::Stub> stub = FindLocked(address, &placed);
+  if (!stub.ok()) return Place::kElsewhere;
+  const uint64_t site = placed->bias + stub->site.file_offset;
+  if (!stub->site.hop) {
+    if (in(t.call_swapped, t.copy_in)) regs.rsp = slot.rsp;
+    regs.rip = site;
+    regs.rax = stub->site.number;
+    return Place::kBefore;
+  }
+  const uint64_t code = placed->stubs + stub->offset;
+  if (in(code + PatchImage::kEscapedAt, code + PatchImage::kEscapedEnd)) {
+    regs.rip = regs.rcx = site + kSyscallSize;
+    return Place::kAnswered;
+  }
+  if (any && rip >= t.any_swapped) regs.rsp = slot.rsp;
+  if (any && rip >= t.any_rax) regs.rax = slot.rax;
+  regs.rip = site;
+  if (escape != nullptr) *escape = code + PatchImage::kEscape;
   return Place::kBefore;
 }
 
-bool PatchSet::MayBePatched(uint64_t from, uint64_t to) const {
+void PatchSet::Widen(SeenRanges& ranges, uint64_t start, uint64_t end) {
+  for (SeenRange& range : ranges) {
+    const uint64_t from = range.from.load(std::memory_order_relaxed);
+    const uint64_t to = range.to.load(std::memory_order_relaxed);
+    if (from <= start && end <= to) break;
+    if (from < to && &range != &ranges.back()) continue;
+    range.from.store(std::min(from, start), std::memory_order_relaxed);
+    range.to.store(std::max(to, end), std::memory_order_release);
+    break;
+  }
+}
+
+bool PatchSet::MayBeIn(const SeenRanges& ranges, uint64_t from, uint64_t to) const {
   if (!active()) return false;
-  for (const SeenRange& range : ranges_) {
+  for (const SeenRange& range : ranges) {
     const uint64_t end = range.to.load(std::memory_order_acquire);
     if (end == 0) break;
     if (from < end && to > range.from.load(std::memory_order_relaxed)) return true;
@@ -353,18 +411,10 @@ void PatchSet::OverlaySlow(uint64_t from, absl::Span<char> bytes) const {
   for (const auto& [start, region] : regions_) {
     const Placed& placed = *region.placed;
     if (start >= to) break;
-    if (region.end <= from || placed.image == nullptr) continue;
-    const uint64_t low = std::max(from, start) - placed.bias;
-    const uint64_t high = std::min(to, region.end) - placed.bias;
-    // A site is found by its `syscall`, the bytes that were replaced stand before it.
-    for (const PatchImage::Site& site : placed.image->Sites(low, high + kMovSize)) {
-      char original[kMovSize] = {static_cast<char>(0xb8)};
-      std::memcpy(original + 1, &site.number, sizeof(site.number));
-      for (size_t i = 0; i < kMovSize; ++i) {
-        const uint64_t at = site.file_offset - kMovSize + i;
-        if (at >= low && at < high) bytes[placed.bias + at - from] = original[i];
-      }
-    }
+    PatchImage* image = ImageOf(placed);
+    if (region.end <= from || image == nullptr) continue;
+    const uint64_t low = std::max(from, start), high = std::min(to, region.end);
+    image->Overlay(low - placed.bias, bytes.subspan(low - from, high - low));
   }
 }
 

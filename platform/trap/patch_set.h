@@ -18,6 +18,7 @@
 #include "platform/platform.h"
 #include "platform/stub/stub_process.h"
 #include "platform/trap/patch_image.h"
+#include "platform/trap/slot.h"
 
 namespace caisson::platform::trap {
 
@@ -65,17 +66,23 @@ class PatchSet {
   // What a thread was doing that a signal found at regs.rip, if that is ours.
   enum class Place {
     kElsewhere,
-    kBefore,     // The call has not been made: `regs` are put to its `syscall` instruction.
+    kBefore,     // The call has not been made: `regs` are put to its site's instruction.
     kSaved,      // It has not been made, and the slot's CallRegisters are the thread's registers.
     kAnswered,   // It has been answered in the stub: `regs` are put behind it.
     kCommitted,  // The sentry has it: the slot's CallRegisters are the thread's registers.
   };
-  // `slot_rsp`: CallRegisters::rsp of its slot.
-  Place Locate(Registers& regs, uint64_t slot_rsp) const ABSL_LOCKS_EXCLUDED(mu_);
+  // `slot`: its slot's. `escape`, if not null, gets a `syscall` instruction that makes the call with these
+  // registers when the site's own has been replaced, for who could not get beyond the site; else 0.
+  Place Locate(Registers& regs, const CallRegisters& slot, uint64_t* escape = nullptr) const
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // A call came from before `ip`: if that is the stub of a site with a hop, the address behind the site.
+  uint64_t BehindSite(uint64_t ip) const {
+    return MayBeIn(stub_ranges_, ip, ip + 1) ? BehindSiteSlow(ip) : ip;
+  }
 
   // Puts the guest's own bytes over those of patches in `bytes`, copied from address `from`.
   void Overlay(uint64_t from, absl::Span<char> bytes) const {
-    if (MayBePatched(from, from + bytes.size())) OverlaySlow(from, bytes);
+    if (MayBeIn(ranges_, from, from + bytes.size())) OverlaySlow(from, bytes);
   }
 
  private:
@@ -102,7 +109,8 @@ class PatchSet {
   bool PlaceStubsLocked(Placed& placed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool MapPagesLocked(uint64_t start, const Region& region, absl::Span<const PatchImage::Page> pages)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void RestoreLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `moved`: the pages are to be the file's own, whoever is still running there.
+  void RestoreLocked(uint64_t from, uint64_t to, bool moved = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RemoveLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddLocked(const MapOp& op) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FreeStubPlaceLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -111,7 +119,10 @@ class PatchSet {
   bool RunLocked(absl::Span<const stub::Request> requests, absl::Span<const int> fds)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   const Placed* PlacedAtStubLocked(uint64_t address) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool MayBePatched(uint64_t from, uint64_t to) const;
+  PatchImage* ImageOf(const Placed& placed) const;
+  Result<PatchImage::Stub> FindLocked(uint64_t address, const Placed** placed) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  uint64_t BehindSiteSlow(uint64_t ip) const ABSL_LOCKS_EXCLUDED(mu_);
   void OverlaySlow(uint64_t from, absl::Span<char> bytes) const ABSL_LOCKS_EXCLUDED(mu_);
 
   PatchCache& cache_;
@@ -121,12 +132,15 @@ class PatchSet {
   std::atomic<bool> active_{false};
   // How often a site has trapped, by a hash of its address.
   std::array<std::atomic<uint8_t>, 512> heat_{};
-  // Where patches may be: looked at without the lock at each copy. Only grows; a range that does not
-  // fit any more widens the last one.
+  // Where patches and stubs may be: looked at without the lock at each copy and call. Only grows; a range
+  // that does not fit any more widens the last one.
   struct SeenRange {
     std::atomic<uint64_t> from{~uint64_t{0}}, to{0};
   };
-  std::array<SeenRange, 8> ranges_;
+  using SeenRanges = std::array<SeenRange, 8>;
+  static void Widen(SeenRanges& ranges, uint64_t start, uint64_t end);
+  bool MayBeIn(const SeenRanges& ranges, uint64_t from, uint64_t to) const;
+  SeenRanges ranges_, stub_ranges_;
 
   mutable Mutex mu_;  // Before StubProcess::mu_ and PatchCache's.
   Regions regions_ ABSL_GUARDED_BY(mu_);

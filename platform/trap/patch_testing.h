@@ -120,10 +120,17 @@ class GsBase {
   static void Set(uint64_t base) { asm volatile("wrgsbase %0" : : "r"(base)); }
 };
 
+// Padding that has room for a hop.
+inline void Nop(Xbyak::CodeGenerator& c) {
+  for (int byte : {0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0}) c.db(byte);
+}
+
 // A program file that is mapped, executable and private, and its patches.
 class PatchTest : public ::testing::Test {
- protected:
+ public:
   static constexpr uint64_t kBase = 0x10000000000;
+
+ protected:
   static constexpr uint64_t kOtherBase = kBase + (uint64_t{1} << 36);
   static constexpr size_t kPages = 4;
 

@@ -6,12 +6,16 @@
 #include <xbyak/xbyak.h>
 
 #include "platform/trap/copies.h"
+#include "platform/trap/patch_scan.h"
 #include "platform/trap/slot.h"
 
 namespace caisson::platform::trap {
 namespace {
 
 constexpr size_t kRegs = offsetof(Slot, registers);
+
+// In the highest byte of a call's rule.
+constexpr uint32_t kRuleString = 0x80, kRuleAnswer = 0x40, kRuleEscape = 0x20;
 
 // In the order of saving: what most calls need first, then the second cache line.
 struct Saved {
@@ -27,6 +31,8 @@ class Emitter {
   Trampoline Emit() {
     g_.align(64);
     out_.begin = Here();
+    Any();
+    g_.align(64);
     out_.entries[0] = Here();
     General();
     Wait();
@@ -53,6 +59,59 @@ class Emitter {
     g_.mov(g_.rcx, g_.qword[Xbyak::RegExp(offsetof(Slot, minus_self))]);
     g_.lea(g_.rcx, g_.ptr[g_.rcx + g_.rax]);
     g_.jrcxz(ok);
+  }
+
+  // Sites with a hop, as SiteRecord says.
+  void Any() {
+    Xbyak::Label escape;
+    const auto reg = [this](size_t offset) { return g_.qword[g_.r11 + kRegs + offset]; };
+    out_.any = out_.entries[kHopEntry] = Here();
+    g_.mov(reg(offsetof(CallRegisters, rsp)), g_.rsp);
+    g_.lea(g_.rsp, g_.ptr[g_.r11 + kRegs + offsetof(CallRegisters, rflags) + 8]);
+    out_.any_swapped = Here();
+    g_.pushfq();
+    g_.mov(g_.eax, g_.eax);
+    g_.mov(reg(offsetof(CallRegisters, rax)), g_.rax);
+    for (const Saved& s : Rest()) g_.mov(reg(s.offset), s.reg);
+    g_.movsxd(g_.rax, g_.dword[g_.rcx + offsetof(SiteRecord, return_offset)]);
+    out_.any_rax = Here();
+    g_.lea(g_.rax, g_.ptr[g_.rax + g_.rcx]);
+    g_.mov(reg(offsetof(CallRegisters, rip)), g_.rax);
+    out_.any_saved = Here();
+    g_.mov(g_.rbp, g_.rcx);
+    g_.mov(g_.rax, g_.r11);
+    g_.mov(g_.ecx, g_.dword[g_.rax + kRegs + offsetof(CallRegisters, rax)]);
+    g_.cmp(g_.ecx, static_cast<uint32_t>(kCopyRules.size()));
+    g_.jae(escape);
+    g_.lea(g_.rdx, g_.ptr[g_.rip + rules_]);
+    g_.mov(g_.edx, g_.dword[g_.rdx + g_.rcx * 4]);
+    g_.test(g_.edx, (kRuleAnswer | kRuleEscape) << 24);
+    g_.jz(rule_, Xbyak::CodeGenerator::T_NEAR);
+    g_.test(g_.edx, kRuleEscape << 24);
+    g_.jz(answer_, Xbyak::CodeGenerator::T_NEAR);
+    // Not for us: the stub makes it. All registers are loaded as after a call, with this for rip.
+    g_.L(escape);
+    g_.lea(g_.rcx, g_.ptr[g_.rbp - static_cast<int>(kRecordToEscape)]);
+    g_.mov(g_.edi, static_cast<uint32_t>(offsetof(CallRegisters, rip)));
+    g_.jmp(finish_, Xbyak::CodeGenerator::T_NEAR);
+    out_.any_end = Here();
+  }
+
+  // rax: the slot; edx: the call's rule. The last instruction makes the call's outcome known.
+  void Finish() {
+    g_.L(answer_);
+    out_.finish = Here();
+    g_.mov(g_.r12, g_.qword[g_.rax + offsetof(Slot, thread_page)]);
+    g_.mov(g_.ecx, g_.dword[g_.r12 + offsetof(ThreadPage, answers)]);
+    g_.test(g_.ecx, g_.ecx);
+    g_.jz(commit_, Xbyak::CodeGenerator::T_NEAR);
+    g_.shr(g_.edx, 16);
+    g_.movzx(g_.edx, g_.dl);
+    g_.mov(g_.ecx, g_.dword[g_.r12 + g_.rdx * 4 + offsetof(ThreadPage, pid)]);
+    g_.mov(g_.edi, static_cast<uint32_t>(offsetof(CallRegisters, rax)));
+    g_.L(finish_);
+    g_.mov(g_.rbx, g_.rax);
+    g_.mov(g_.qword[g_.rbx + g_.rdi + kRegs], g_.rcx);
   }
 
   void General() {
@@ -86,18 +145,19 @@ class Emitter {
   // What CopyRules say of call ecx goes to Slot::copy_in. The slot has all registers but rax, rsp and
   // rcx's number; `cld` because guests may have set the flag. A fault goes on at copy_in_failed.
   void CopyIn() {
-    Xbyak::Label commit, sized, failed, copied, string, next;
+    Xbyak::Label sized, failed, copied, string, next;
     const auto reg = [this](const Xbyak::Reg64& offset) {
       return g_.qword[g_.rax + offset + kRegs];
     };
     out_.copy_in = Here();
     g_.cmp(g_.ecx, static_cast<uint32_t>(kCopyRules.size()));
-    g_.jae(commit, Xbyak::CodeGenerator::T_NEAR);
+    g_.jae(commit_, Xbyak::CodeGenerator::T_NEAR);
     g_.lea(g_.rdx, g_.ptr[g_.rip + rules_]);
     g_.mov(g_.edx, g_.dword[g_.rdx + g_.rcx * 4]);
-    g_.test(g_.edx, g_.edx);
-    g_.jz(commit, Xbyak::CodeGenerator::T_NEAR);
+    g_.L(rule_);
     g_.movzx(g_.ecx, g_.dl);
+    g_.test(g_.ecx, g_.ecx);
+    g_.jz(commit_, Xbyak::CodeGenerator::T_NEAR);
     g_.mov(g_.rsi, reg(g_.rcx));
     g_.lea(g_.rdi, g_.ptr[g_.rax + offsetof(Slot, copy_in)]);
     g_.test(g_.edx, g_.edx);
@@ -153,7 +213,7 @@ class Emitter {
     g_.xor_(g_.r8d, g_.r8d);
     g_.L(copied);
     g_.mov(g_.qword[g_.rax + offsetof(Slot, copied_in)], g_.r8);
-    g_.L(commit);
+    g_.L(commit_);
   }
 
   // rbx: the slot, ecx: how many records. Registers and instructions as Trampoline says.
@@ -184,11 +244,14 @@ class Emitter {
   void Rules() {
     g_.align(16);
     g_.L(rules_);
-    for (const CopyRule& rule : kCopyRules) {
+    for (uint32_t number = 0; number < kCopyRules.size(); ++number) {
+      const CopyRule& rule = kCopyRules[number];
+      const size_t entry = EntryFor(number);
       g_.db(rule.address);
       g_.db(rule.length);
-      g_.db(rule.size);
-      g_.db(rule.string ? 0x80 : 0);
+      g_.db(entry == 0 ? rule.size : entry - 1);
+      g_.db((rule.string ? kRuleString : 0) | (entry == 0 ? 0 : kRuleAnswer) |
+            (IsPatchableCall(number) ? 0 : kRuleEscape));
     }
   }
 
@@ -224,7 +287,9 @@ class Emitter {
     g_.L(done);
     g_.mov(g_.ecx, g_.dword[g_.rbx + offsetof(Slot, copies)]);
     g_.test(g_.ecx, g_.ecx);
-    g_.jnz(copy_out, Xbyak::CodeGenerator::T_NEAR);
+    g_.jz(restore_);
+    g_.jmp(copy_out, Xbyak::CodeGenerator::T_NEAR);
+    Finish();
     g_.L(restore_);
     out_.restore = Here();
     g_.lea(g_.rsp, g_.ptr[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
@@ -304,7 +369,7 @@ class Emitter {
   const uint64_t address_;
   const TrampolineHooks& hooks_;
   Trampoline out_;
-  Xbyak::Label general_, bad_, answered_, restore_, rules_;
+  Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_;
 };
 
 const std::array<Saved, 12>& Emitter::Rest() {

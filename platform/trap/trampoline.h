@@ -15,20 +15,23 @@ class CodeGenerator;
 
 namespace caisson::platform::trap {
 
-// What a site's stub hands over: r11 points to it, everything else is the guest's.
+// What a site's stub hands over: r11 points to it, everything else is the guest's. With a hop: rcx does,
+// r11 is the slot, whose gs base has been checked, and rax the number.
 struct SiteRecord {
   uint32_t number;        // Of the call.
   int32_t return_offset;  // From this record to behind the site's `syscall` instruction.
 };
 static_assert(sizeof(SiteRecord) == 8);
+// How far before the record of a site with a hop its stub's `syscall` is.
+inline constexpr uint64_t kRecordToEscape = 28;
 
 // Calls that a thread answers itself from its thread page, in the order of the page's fields.
 inline constexpr std::array<uint32_t, 6> kAnsweredCalls = {39, 186, 102, 107, 104, 108};
 
 // Addresses in a stub; ranges are [a, b).
 struct Trampoline {
-  // Where a site jumps to: kEntries addresses, by EntryFor(number).
-  static constexpr size_t kEntries = 1 + kAnsweredCalls.size();
+  // Where a site jumps to: kEntries addresses, by EntryFor(number), or kHopEntry.
+  static constexpr size_t kEntries = 2 + kAnsweredCalls.size();
   std::array<uint64_t, kEntries> entries{};
   uint64_t begin = 0;
   // Before the exchange of `state` no register of the guest but rax, rcx and r11 has been changed,
@@ -39,6 +42,9 @@ struct Trampoline {
   uint64_t call_swapped = 0;      // [call_swapped, committed).
   uint64_t copy_in = 0;           // [copy_in, committed): CallRegisters are complete.
   uint64_t copy_in_failed = 0;    // In it: where a copy that faults goes on, with nothing copied.
+  // The same for sites with a hop. In [any, any_saved) rcx is the record and rax the number, from any_rax
+  // on only in CallRegisters; in [any_saved, any_end) and [finish, restore) these are complete.
+  uint64_t any = 0, any_swapped = 0, any_rax = 0, any_saved = 0, any_end = 0, finish = 0;
   uint64_t committed = 0;         // The sentry has the call: [committed, end).
   // Of that, [copy_out, copy_out_end) stores Slot::copy_out. r9 records are left, of the present one
   // nothing is stored before `store`, an instruction that has rcx bytes left, and all behind it; it is no
@@ -50,6 +56,7 @@ struct Trampoline {
 };
 
 // The index into Trampoline::entries.
+inline constexpr size_t kHopEntry = Trampoline::kEntries - 1;
 size_t EntryFor(uint32_t number);
 
 // What waits for the sentry beyond spinning; emitted inline, may change all registers but rbx (the

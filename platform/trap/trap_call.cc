@@ -4,12 +4,13 @@
 namespace caisson::platform::trap {
 
 // If the trap came in the code of a patched site: as if it had come in the guest's own code, before
-// or after the call. True for a place where the call has not been made.
-bool TrapContext::LeaveTrampoline(Registers& regs) {
+// or after the call. True for a place where the call has not been made; then `escape` as for
+// PatchSet::Locate().
+bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
   const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
   thread_->ReloadCall();
   const Registers call = thread_->call_registers();
-  switch (space_->patches().Locate(regs, call.rsp)) {
+  switch (space_->patches().Locate(regs, thread_->call(), escape)) {
     case PatchSet::Place::kElsewhere:
     case PatchSet::Place::kAnswered:
       return false;
@@ -32,6 +33,8 @@ bool TrapContext::LeaveTrampoline(Registers& regs) {
   } else {
     regs.rax = thread_->call_result();
     if (!copies_.Finish(thread_->slot(), *space_, trampoline, here)) regs.rax = kCopyFailed;
+    // On its way to a stub that makes the call itself.
+    return space_->patches().Locate(regs, thread_->call(), escape) == PatchSet::Place::kBefore;
   }
   return false;
 }
@@ -45,7 +48,8 @@ bool TrapContext::HandleCopyFault() {
     here.rip = trampoline.copy_in_failed;
   } else if (here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
              thread_->interrupted_state() != kCall) {
-    LeaveTrampoline(here);
+    uint64_t escape;
+    LeaveTrampoline(here, &escape);
     copies_.Forget();
   } else {
     return false;

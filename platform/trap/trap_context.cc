@@ -349,10 +349,11 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
   regs.r10 = call.args[3];
   regs.r8 = call.args[4];
   regs.r9 = call.args[5];
-  regs.rip = regs.rcx = call.ip;
+  regs.rip = regs.rcx = space_->patches().BehindSite(call.ip);
   regs.r11 = regs.eflags;
   vsyscall_ = PageRoundDown(call.ip) == kVsyscallPage;
-  if (!event.compat32 && !vsyscall_) space_->patches().OnTrap(call.ip, call.number);
+  if (!event.compat32 && !vsyscall_ && regs.rip == call.ip)
+    space_->patches().OnTrap(call.ip, call.number);
   shown_ = regs;
   full_ = false;
   return true;
@@ -366,7 +367,8 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
     if (thread_->interrupted_state() == kCall) {
       // We have not seen that call: kGuest would be an answer to it.
       Registers here = thread_->ReadRegisters();
-      LeaveTrampoline(here);
+      uint64_t escape;
+      LeaveTrampoline(here, &escape);
       thread_->WriteRegisters(here);
     }
     thread_->Resume();
@@ -376,13 +378,19 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
   if (memory && HandleCopyFault()) return false;
   regs = thread_->ReadRegisters();
   full_ = true;
-  const bool in_trampoline = LeaveTrampoline(regs);
+  uint64_t escape;
+  const bool in_trampoline = LeaveTrampoline(regs, &escape);
   copies_.Forget();
   if (!of_cpu) return true;
+  // Where the site's own `syscall` has been replaced, who single-steps would come here for ever.
+  const bool to_escape = in_trampoline && escape != 0 && info.signo == SIGTRAP;
   if (in_trampoline && memory) {
     // The gs base is the guest's own: no trampoline finds a slot by it.
     LOG_DEBUG("stub ", thread_->pid(), ": the guest uses gs");
     space_->patches().Disable();
+  }
+  if (to_escape || (in_trampoline && memory)) {
+    if (escape != 0) regs.rip = escape;
     thread_->WriteRegisters(regs);
     thread_->Resume();
     return false;
@@ -394,9 +402,11 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
       event.compat32 = info.arch != AUDIT_ARCH_X86_64;
       // Not from the frame: a number from -512 to -516 looks to the host like a call to restart.
       regs.orig_rax = regs.rax = info.syscall;
-      if (PageRoundDown(info.address) != kVsyscallPage) regs.rip = info.address;
+      if (PageRoundDown(info.address) != kVsyscallPage)
+        regs.rip = space_->patches().BehindSite(info.address);
       // With notifications only calls that are not to be patched come here.
-      if (!shared_.environment.notify && !event.compat32 && !NeedsRegisters(info.syscall))
+      if (!shared_.environment.notify && !event.compat32 && !NeedsRegisters(info.syscall) &&
+          regs.rip == info.address)
         space_->patches().OnTrap(regs.rip, info.syscall);
       return true;
     case SIGSEGV:

@@ -73,7 +73,7 @@ class TrapContext final : public Context {
   // One stop of the thread. False if that is nothing the sentry wants to know.
   bool HandleStop(HostThread::Stop stop, Registers& regs, Event& event);
   bool HandleTrap(Registers& regs, Event& event);
-  bool LeaveTrampoline(Registers& regs);
+  bool LeaveTrampoline(Registers& regs, uint64_t* escape);
   bool HandleCopyFault();
   void DescribeSignal(const Registers& regs, Event& event);
   void SetKilled(Event& event);
