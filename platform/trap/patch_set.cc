@@ -205,9 +205,11 @@ void PatchSet::ResetLocked() {
   regions_.clear();
   placed_.clear();
   for (std::atomic<uint8_t>& heat : heat_) heat.store(0, std::memory_order_relaxed);
-  for (SeenRange& range : ranges_) {
-    range.from.store(~uint64_t{0}, std::memory_order_relaxed);
-    range.to.store(0, std::memory_order_relaxed);
+  for (SeenRanges* ranges : {&ranges_, &stub_ranges_}) {
+    for (SeenRange& range : *ranges) {
+      range.from.store(~uint64_t{0}, std::memory_order_relaxed);
+      range.to.store(0, std::memory_order_relaxed);
+    }
   }
   active_.store(false, std::memory_order_relaxed);
   on_.store(cache_.enabled(), std::memory_order_relaxed);
