@@ -32,6 +32,7 @@ class StubAddressSpace : public AddressSpace {
   Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) override;
   Result<void> PageStates(GuestAddr addr, absl::Span<uint8_t> out) override;
   Usage GetUsage() override;
+  bool BeginProgram() override { return !stub_->dead(); }
   int host_pid() const override { return stub_->pid(); }
   void SetName(absl::string_view name) override;
 

@@ -66,6 +66,17 @@ Result<std::unique_ptr<AddressSpace>> TrapAddressSpace::Fork() {
   return child;
 }
 
+bool TrapAddressSpace::BeginProgram() {
+  {
+    MutexLock lock(mu_);
+    if (next_slot_ != 1) return false;
+  }
+  if (!StubAddressSpace::BeginProgram()) return false;
+  MutexLock lock(patches_.mu());
+  patches_.ResetLocked();
+  return true;
+}
+
 size_t TrapAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {
   const size_t n = StubAddressSpace::CopyIn(from, to);
   patches_.Overlay(from.value, to.first(n));

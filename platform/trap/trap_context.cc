@@ -153,6 +153,19 @@ HostThread* TrapContext::ThreadForHostCalls(const TrapAddressSpace& space,
   return context->thread_.get();
 }
 
+// It ends while its thread's listener is closed here, and whatever else the caller has to do.
+void TrapContext::DetachLast(AddressSpace& space) {
+  if (space_ == &space) {
+    space_->stub().Kill();
+    if (thread_ != nullptr) {
+      spinner_.Leave();
+      ForgetHostThread();
+      thread_.reset();
+    }
+  }
+  Detach();
+}
+
 void TrapContext::Detach() {
   if (t_stopped == this) t_stopped = nullptr;
   Leave();

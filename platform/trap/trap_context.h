@@ -51,6 +51,7 @@ class TrapContext final : public Context {
   void GeneralRegisters(Registers& regs) override;
   void Interrupt() override;
   void Detach() override;
+  void DetachLast(AddressSpace& space) override;
   Result<void> GetFpState(absl::Span<char> out) override;
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override;

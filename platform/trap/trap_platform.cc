@@ -79,6 +79,11 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   action.sa_handler = SIG_DFL;
   action.sa_flags = SA_NOCLDSTOP;
   sigaction(SIGCHLD, &action, nullptr);
+  // Blocked, or every end of a guest thread or stub would wake the main thread for nothing.
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child, nullptr);
   const ThreadBlob threads = GenerateThreadBlob(config.notify, xfeatures & ~kPkru);
   const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru, threads.code);
   stub::ZygoteConfig zygote_config;

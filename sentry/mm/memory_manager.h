@@ -145,6 +145,11 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   // fork(2): a copy-on-write clone; MADV_DONTFORK and WIPEONFORK ranges as Linux.
   Result<RefPtr<MemoryManager>> Fork();
 
+  // execve(2): an empty one in this one's address space, which this one loses: it may only be
+  // destroyed then. Null if that cannot be (AddressSpace::BeginProgram()); nothing has changed then.
+  // The caller has the only reference, and calls MapImage() first.
+  RefPtr<MemoryManager> Replace();
+
   platform::AddressSpace& address_space() { return *space_; }
 
   // The system calls, arguments as the guest gave them (this checks them). Errors: theirs.
