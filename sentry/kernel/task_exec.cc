@@ -183,7 +183,7 @@ Result<void> Task::KillOtherThreads() {
 
 // Whether the new program may have the old one's address space: that costs one request to it instead
 // of the end of a stub and another one. Not where the new program can or knows more than the old
-// one (docs/platform.md: nothing in a less trusted stub becomes trusted). Others may still come to share
+// one: nothing that a stub holds becomes trusted. Others may still come to share
 // the memory.
 bool Task::MayExecInPlace(const auth::Credentials& next, vfs::FileDescription& file) {
   const auth::Credentials& old = *creds_;
