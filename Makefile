@@ -4,7 +4,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 BUILD := build/release
 
-.PHONY: help build run test test-all bench bench-quick docs clean setup-build setup-test setup-bench
+.PHONY: help build run test test-all bench bench-quick docs clean setup-build setup-test setup-all setup-bench
 
 help:
 	@echo 'make build     $(BUILD)/bin/runsc, one static executable'
@@ -21,6 +21,9 @@ setup-build:
 setup-test:
 	@tools/setup test
 
+setup-all:
+	@tools/setup all
+
 setup-bench:
 	@tools/setup bench
 
@@ -36,7 +39,7 @@ run: build
 test: setup-test
 	@tools/run_tests --jobs $(JOBS)
 
-test-all: setup-test
+test-all: setup-all
 	@tools/run_tests --jobs $(JOBS) --all
 
 bench bench-quick: setup-bench $(BUILD)/build.ninja

@@ -16,8 +16,8 @@ namespace caisson {
 //
 // Put() and Take() move the cursor by what they return. They return fewer bytes than asked when
 // the end is reached or a later part of guest memory faults, and EFAULT when nothing at all could
-// be moved because the first byte faults. No lock that a fault could need may be held (STYLE.md
-// section 5); file systems copy through a bounce buffer where they need their lock.
+// be moved because the first byte faults. No lock that a fault could need may be held
+// (docs/style.md, Locks); file systems copy through a bounce buffer where they need their lock.
 class IoBuffer {
  public:
   virtual ~IoBuffer() = default;

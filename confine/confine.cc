@@ -55,20 +55,38 @@ void ReportDeniedCall(int, siginfo_t* info, void*) {
 }  // namespace
 
 absl::Status EnterEmptyRoot() {
+  ASSIGN_OR_RETURN(UniqueFd root, EmptyFileSystem());
+  return EnterRoot(root);
+}
+
+absl::Status EnterRoot(const UniqueFd& root) {
   // Nothing below may propagate to the mount namespace this one was copied from.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return HostErrnoStatus(errno, "making mounts private");
   }
-  ASSIGN_OR_RETURN(UniqueFd root, EmptyFileSystem());
-  if (move_mount(root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
-    return HostErrnoStatus(errno, "move_mount of the empty root");
+  // Nor may the new root be shared, as a clone of a shared mount is (pivot_root(2), EINVAL).
+  mount_attr attributes{};
+  attributes.propagation = MS_PRIVATE;
+  if (mount_setattr(root.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes,
+                    sizeof(attributes)) != 0) {
+    return HostErrnoStatus(errno, "making the new root private");
   }
-  if (fchdir(root.get()) != 0) return HostErrnoStatus(errno, "fchdir to the empty root");
+  if (move_mount(root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return HostErrnoStatus(errno, "move_mount of the new root");
+  }
+  if (fchdir(root.get()) != 0) return HostErrnoStatus(errno, "fchdir to the new root");
   // The old root ends up on top of the new one, at the same place, and is detached from there
   // (pivot_root(2), "pivot_root(".", ".")").
-  if (syscall(SYS_pivot_root, ".", ".") != 0) return HostErrnoStatus(errno, "pivot_root");
-  if (umount2(".", MNT_DETACH) != 0) return HostErrnoStatus(errno, "detaching the old root");
-  if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to the empty root");
+  if (syscall(SYS_pivot_root, ".", ".") == 0) {
+    if (umount2(".", MNT_DETACH) != 0) return HostErrnoStatus(errno, "detaching the old root");
+  } else if ((errno != EPERM && errno != EINVAL) || chroot(".") != 0) {
+    // EPERM: Docker's default profile allows a container with CAP_SYS_ADMIN everything here but
+    // pivot_root. EINVAL: a system that runs from its initramfs. Then the new root hides the old
+    // one, which is still mounted below it; who has neither chroot nor a path call left cannot get
+    // there.
+    return HostErrnoStatus(errno, "pivot_root");
+  }
+  if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to the new root");
   return absl::OkStatus();
 }
 

@@ -8,12 +8,15 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "base/bpf.h"
+#include "base/unique_fd.h"
 
 namespace caisson::confine {
 
 // Replaces the root of this process's mount namespace, which is its own, by an empty read-only
 // tmpfs and detaches everything else. Needs CAP_SYS_ADMIN over that namespace.
 absl::Status EnterEmptyRoot();
+// The same with the detached mount `root` (open_tree(2)) in place of the tmpfs.
+absl::Status EnterRoot(const UniqueFd& root);
 
 // Keeps the capabilities whose bits are in `keep`, permitted and effective; empties the
 // inheritable and ambient sets; drops all others from the bounding set where CAP_SETPCAP allows.

@@ -66,6 +66,7 @@ constexpr FilterRule kRules[] = {
     // Ourselves.
     {SYS_write, {}, "the log"},
     {SYS_futex, {}, "locks"},
+    {SYS_restart_syscall, {}, "a timed wait goes on after SIGSTOP and SIGCONT"},
     {SYS_mmap, {Without(2, PROT_EXEC)}, "malloc"},
     {SYS_mprotect, {Without(2, PROT_EXEC)}, "malloc"},
     {SYS_munmap, {}, "malloc"},

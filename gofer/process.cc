@@ -25,7 +25,7 @@ namespace {
 // Over the ids of its own user namespace only, which is the container's.
 constexpr uint64_t kCapabilities = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE |
                                    1ull << CAP_DAC_READ_SEARCH | 1ull << CAP_FOWNER |
-                                   1ull << CAP_FSETID | 1ull << CAP_SETFCAP | 1ull << CAP_MKNOD;
+                                   1ull << CAP_FSETID | 1ull << CAP_SETFCAP;
 
 // /proc/self/fd as a mount of its own, attached nowhere: from it one reaches this process's
 // descriptors and nothing else.

@@ -155,6 +155,11 @@ class AddressSpace {
   };
   const std::shared_ptr<FinalUsage>& final_usage() const { return final_usage_; }
 
+  // execve(2) of the only process here, by its only thread and to no more privileges: true if the
+  // new program may have this address space. Then what the platform knew of the old one is
+  // forgotten, and the next Apply() unmaps the whole guest range first. The thread's Context stays.
+  virtual bool BeginProgram() { return false; }
+
   // The host process, for `docker top` and pidfds; -1 if there is none.
   virtual int host_pid() const { return -1; }
   // What the host's ps shows for it: the guest's comm, cut to 15 bytes.
@@ -203,6 +208,11 @@ class Context {
   // Leaves the address space: no host thread of this context exists there afterwards. Called by
   // the task's thread before it drops its mm (exec, exit).
   virtual void Detach() = 0;
+  // The same, and nobody else runs in `space`, which is about to be destroyed: it may end already.
+  virtual void DetachLast(AddressSpace& space) {
+    static_cast<void>(space);
+    Detach();
+  }
 
   // The extended state in XSAVE layout (as in a signal frame), Platform::fp_state_size() bytes.
   // Set before the first Switch it becomes the initial state.

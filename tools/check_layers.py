@@ -182,6 +182,20 @@ def sources():
                       and not name.startswith("cmake/")))
 
 
+def scripts():
+    """Python files and scripts, which the limit on lines is for too."""
+    for at, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in ("build", ".git")]
+        for name in files:
+            path = os.path.join(at, name)
+            if name.endswith((".py", ".sh")):
+                yield os.path.relpath(path, ROOT)
+            elif "." not in name and os.path.isfile(path):
+                with open(path, "rb") as file:
+                    if file.read(2) == b"#!":
+                        yield os.path.relpath(path, ROOT)
+
+
 def check_table():
     """The table itself: only known names, nothing that reaches itself."""
     for folder, names in LAYERS.items():
@@ -226,6 +240,11 @@ def main():
                 problems["guards"].append(f"{path}: the header guard is not {guard}")
         if len(lines) > SIZE_LIMIT and not path.startswith("abi/") and not path.endswith(".inc"):
             long_files.append(f"note: {path} has {len(lines)} lines, the limit is {SIZE_LIMIT}")
+    for path in sorted(scripts()):
+        with open(os.path.join(ROOT, path), errors="replace") as file:
+            count = len(file.read().split("\n"))
+        if count > SIZE_LIMIT:
+            long_files.append(f"note: {path} has {count} lines, the limit is {SIZE_LIMIT}")
     for line in long_files:
         print(line)
     failed = 0

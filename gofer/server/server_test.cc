@@ -98,6 +98,8 @@ TEST_F(ServerTest, MakesDirectoriesLinksAndNodes) {
   EXPECT_EQ(Make(Op::kMknod, "p", S_IFIFO | 0640).error(), 0);
   EXPECT_EQ(Make(Op::kMknod, "s", S_IFSOCK | 0755).error(), 0);
   EXPECT_EQ(Make(Op::kMknod, "x", S_IFREG | 0755).error(), EINVAL);
+  EXPECT_EQ(Make(Op::kMknod, "c", S_IFCHR | 0600).error(), EPERM);
+  EXPECT_EQ(Make(Op::kMknod, "b", S_IFBLK | 0600).error(), EPERM);
   struct stat st;
   lstat(Path("d").c_str(), &st);
   EXPECT_EQ(st.st_mode, S_IFDIR | 01777u);

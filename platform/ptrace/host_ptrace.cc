@@ -45,6 +45,13 @@ bool ClearSignalMask(pid_t tid) {
   return Ptrace(PTRACE_SETSIGMASK, tid, sizeof(none), &none) == 0;
 }
 
+bool BlockSignals(pid_t tid) {
+  const uint64_t all = ~uint64_t{0};
+  return Ptrace(PTRACE_SETSIGMASK, tid, sizeof(all), &all) == 0;
+}
+
+bool Release(pid_t tid) { return Ptrace(PTRACE_DETACH, tid, 0, nullptr) == 0; }
+
 bool GetRegisters(pid_t tid, Registers* regs) {
   iovec iov{regs, sizeof(*regs)};
   return Ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &iov) == 0;

@@ -34,7 +34,9 @@ bool Interrupt(pid_t tid);
 bool ResumeToSyscall(pid_t tid);             // PTRACE_SYSEMU.
 bool Resume(pid_t tid);                      // PTRACE_CONT: its own calls are real.
 bool StepWithSignal(pid_t tid, int signo);   // PTRACE_SINGLESTEP.
+bool Release(pid_t tid);                     // PTRACE_DETACH.
 bool ClearSignalMask(pid_t tid);
+bool BlockSignals(pid_t tid);
 bool GetRegisters(pid_t tid, Registers* regs);
 // Also false if the host refuses a value (a bad selector or base).
 bool SetRegisters(pid_t tid, const Registers& regs);

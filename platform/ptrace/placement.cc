@@ -27,7 +27,24 @@ void Placement::Release(pid_t tid) const {
   if (enabled_) sched_setaffinity(tid, sizeof(all_), &all_);
 }
 
-void Placement::Pin(Pair& pair, uint64_t now) {
+bool Placement::IsHeld() const {
+  cpu_set_t mine;
+  return sched_getaffinity(0, sizeof(mine), &mine) == 0 && CPU_COUNT(&mine) == 1;
+}
+
+void Placement::Start(Pair& pair, uint64_t now) {
+  if (!enabled_) return;
+  pair.quick = 0;
+  pair.last = now;
+  if (IsHeld()) {
+    // It is where its creator was; the scheduler has not had its say yet.
+    for (pid_t tid : {pid_t{0}, pair.tracee, pair.worker}) Release(tid);
+  } else {
+    Pin(pair, now, /*young=*/true);
+  }
+}
+
+void Placement::Pin(Pair& pair, uint64_t now, bool young) {
   const int cpu = sched_getcpu();
   if (cpu < 0 || cpu >= CPU_SETSIZE) return;
   cpu_set_t one;
@@ -38,6 +55,7 @@ void Placement::Pin(Pair& pair, uint64_t now) {
   sched_setaffinity(pair.tracee, sizeof(one), &one);
   sched_setaffinity(pair.worker, sizeof(one), &one);
   pair.pinned_at = now;
+  pair.young = young;
   pair.seen.store(now, std::memory_order_relaxed);
   pair.pinned.store(true, std::memory_order_relaxed);
   pinned_.push_back(&pair);
@@ -57,16 +75,19 @@ void Placement::Renew(Pair& pair) {
   pair.quick = kQuickSwitches - kQuickSwitchesAgain;
 }
 
-void Placement::Unpin(Pair& pair) {
+void Placement::Unpin(Pair& pair, bool ends) {
   if (!pair.pinned.load(std::memory_order_relaxed)) return;
   MutexLock lock(mu_);
   if (!pair.pinned.load(std::memory_order_relaxed)) return;
-  UnpinLocked(pair);
+  UnpinLocked(pair, ends);
   pinned_.erase(std::find(pinned_.begin(), pinned_.end(), &pair));
 }
 
-void Placement::UnpinLocked(Pair& pair) {
-  for (pid_t tid : {pair.tracer, pair.tracee, pair.worker}) Release(tid);
+void Placement::UnpinLocked(Pair& pair, bool ends) {
+  Release(pair.tracer);
+  if (!ends) {
+    for (pid_t tid : {pair.tracee, pair.worker}) Release(tid);
+  }
   pair.pinned.store(false, std::memory_order_relaxed);
 }
 
@@ -85,7 +106,7 @@ void Placement::Watch() {
     std::vector<Pair*> still;
     for (Pair* pair : pinned_) {
       const uint64_t seen = pair->seen.load(std::memory_order_relaxed);
-      if (now < seen || now - seen < kHold) {
+      if (now < seen || now - seen < (pair->young ? kYoungPatience : kHold)) {
         still.push_back(pair);
       } else {
         UnpinLocked(*pair);

@@ -17,9 +17,8 @@ namespace caisson::platform::ptrace {
 namespace {
 
 constexpr uint64_t kNoSyscall = ~uint64_t{0};
-constexpr uint64_t kUserCs = 0x33;
+constexpr uint64_t kUserCs = 0x33, kUserSs = 0x2b;
 constexpr uint64_t kVsyscallPage = 0xffffffffff600000;
-constexpr size_t kFpBufferSize = 32 * 1024;  // More than any XSAVE area so far.
 // Ignored by default, so harmless to a thread that is not traced yet; always a stop of one that is.
 constexpr int kInterruptSignal = SIGCHLD;
 
@@ -73,30 +72,32 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
     prepared_tid_ = 0;
   }
   if (tid <= 0) tid = space.stub().TakeReadyThread();
-  if (tid <= 0) tid = TRY(space.stub().CloneThread());
+  const bool fresh = tid <= 0;
+  if (fresh) tid = TRY(space.stub().CloneThread());
   if (!Seize(tid)) return Errno::kEAGAIN;
+  pair_.tracer = gettid();
+  pair_.tracee = tid;
+  pair_.worker = pid_;
+  shared_.placement.Start(pair_, stub::CpuClock::Now());
   if (!ptrace::Interrupt(tid) || Wait(tid).ended()) return Errno::kEAGAIN;
   if (!ClearSignalMask(tid)) return Errno::kEAGAIN;
   tid_ = tid;
   must_write_ = true;
-  // All of them may be copies of threads that were held on a CPU.
-  for (pid_t thread : {0, tid, pid_}) shared_.placement.Release(thread);
-  pair_.tracer = gettid();
-  pair_.tracee = tid;
-  pair_.worker = pid_;
-  pair_.quick = 0;
   {
     MutexLock lock(mu_);
     signal_tid_ = tid;
     signal_pid_ = pid_;
     thread_ticks_ = SwitchTicks();
   }
-  if (!pending_fp_.empty()) {
-    std::vector<char> state = std::move(pending_fp_);
-    pending_fp_.clear();
-    return SetFpState(state);
+  // What the thread has from one that it ran before does not count.
+  std::vector<char> state = std::move(pending_fp_);
+  pending_fp_.clear();
+  if (state.empty()) {
+    if (fresh) return OkResult();
+    state.resize(stub::HostXstate().size);
+    stub::InitialXstate(absl::MakeSpan(state));
   }
-  return OkResult();
+  return SetFpState(state);
 }
 
 // Ends the host thread, which is stopped or gone. The stub, and its other threads, live on.
@@ -106,6 +107,11 @@ void PtraceContext::Leave() {
     ForgetHostThread();
     Registers regs = host_regs_;
     const bool know_registers = !must_write_ || GetRegisters(tid_, &regs);
+    if (know_registers && ParkHostThread(regs)) {
+      space_ = nullptr;
+      killed_ = false;
+      return;
+    }
     regs.rip = shared_.exit_thread;
     regs.orig_rax = kNoSyscall;
     regs.eflags = 0x202;
@@ -120,6 +126,37 @@ void PtraceContext::Leave() {
   }
   space_ = nullptr;
   killed_ = false;
+}
+
+bool PtraceContext::ParkHostThread(const Registers& guest) {
+  Registers regs = guest;
+  regs.rip = shared_.park;
+  regs.orig_rax = kNoSyscall;
+  regs.eflags = 0x202;
+  regs.cs = kUserCs;
+  regs.ss = kUserSs;
+  regs.fs_base = regs.gs_base = 0;
+  stub::StubProcess& stub = space_->stub();
+  if (!stub.WantsReadyThreads()) return false;
+  if (!BlockSignals(tid_) || !SetRegisters(tid_, regs)) return false;
+  must_write_ = true;
+  if (!Release(tid_)) return false;
+  stub.PutBackThread(tid_);
+  tid_ = 0;
+  return true;
+}
+
+// The thread ends with its stub: that is one end to wait for instead of two.
+void PtraceContext::DetachLast(AddressSpace& space) {
+  if (tid_ != 0 && space_ == &space) {
+    shared_.placement.Unpin(pair_, /*ends=*/true);
+    ForgetHostThread();
+    space_->stub().Kill();
+    while (!Wait(tid_).ended()) {
+    }
+    tid_ = 0;
+  }
+  Detach();
 }
 
 void PtraceContext::Detach() {
@@ -271,7 +308,7 @@ void PtraceContext::DescribeSignal(const SignalInfo& info, Registers& regs, Even
 }
 
 std::vector<char>& PtraceContext::fp_buffer() {
-  fp_buffer_.resize(kFpBufferSize);
+  fp_buffer_.resize(stub::HostXstate().host_size);
   return fp_buffer_;
 }
 
@@ -301,8 +338,13 @@ Result<void> PtraceContext::SetFpState(absl::Span<const char> in) {
     pending_fp_.assign(in.begin(), in.end());
     return OkResult();
   }
-  // The host wants its full size, which only it knows.
+  // The host wants its full size.
   std::vector<char>& buffer = fp_buffer();
+  if (buffer.size() < in.size()) return Errno::kEIO;
+  std::memcpy(buffer.data(), in.data(), in.size());
+  std::fill(buffer.begin() + static_cast<ptrdiff_t>(in.size()), buffer.end(), 0);
+  if (SetXstate(tid_, absl::MakeSpan(buffer))) return OkResult();
+  // A host that uses less than the CPU has enabled.
   const size_t size = GetXstate(tid_, absl::MakeSpan(buffer));
   if (size < in.size()) return Errno::kEIO;
   std::memcpy(buffer.data(), in.data(), in.size());
@@ -331,13 +373,20 @@ uint64_t PtraceContext::SwitchTicks() const {
 // Of the present host thread. `open`: ask the host, if that has not been done yet.
 uint64_t PtraceContext::HostThreadTime(bool open) {
   if (signal_tid_ == 0) return 0;
+  const uint64_t in_switch = shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
   if (open && !schedstat_ && shared_.proc != nullptr) {
     Result<UniqueFd> fd =
         shared_.proc->Open(stub::ProcView::File::kSchedstat, signal_pid_, signal_tid_);
-    if (fd.ok()) schedstat_ = std::move(fd).value();
+    if (fd.ok()) {
+      // The thread may have run for others before. Until now it has run at most so long for us.
+      schedstat_ = std::move(fd).value();
+      const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+      schedstat_base_ = all - std::min(all, in_switch);
+    }
   }
-  if (schedstat_) return stub::ProcView::ReadThreadTime(schedstat_.get());
-  return shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
+  if (!schedstat_) return in_switch;
+  const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
+  return all - std::min(all, schedstat_base_);
 }
 
 uint64_t PtraceContext::GuestCpuTime() {

@@ -20,7 +20,8 @@ namespace caisson::platform::ptrace {
 
 // What a platform's contexts share; it lives longer than they.
 struct Shared {
-  uint64_t exit_thread = 0;  // Address of the blob's code that ends a thread.
+  uint64_t exit_thread = 0;  // Addresses of the blob's code that ends a thread,
+  uint64_t park = 0;         // and where it waits.
   stub::ProcView* proc = nullptr;
   stub::CpuClock clock;
   mutable Placement placement;
@@ -37,6 +38,7 @@ class PtraceContext final : public Context {
   Event Switch(AddressSpace& space, Registers& regs) override;
   void Interrupt() override;
   void Detach() override;
+  void DetachLast(AddressSpace& space) override;
   Result<void> GetFpState(absl::Span<char> out) override;
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override;
@@ -46,6 +48,8 @@ class PtraceContext final : public Context {
   // Makes a host thread in `space` and seizes it.
   Result<void> Enter(stub::StubAddressSpace& space);
   void Leave();
+  // Lets go of the stopped host thread, for whoever needs one here next. False: it is as before.
+  bool ParkHostThread(const Registers& regs);
   bool WriteRegisters(const Registers& regs);
   // One run until the guest stops. Returns false if that is nothing the sentry wants to know.
   bool RunOnce(Registers& regs, Event& event);
@@ -82,6 +86,7 @@ class PtraceContext final : public Context {
   // CPU time. A host thread that nobody asked about has the time spent in Switch().
   UniqueFd schedstat_ ABSL_GUARDED_BY(mu_);             // Of signal_tid_, once asked for.
   uint64_t ended_ns_ ABSL_GUARDED_BY(mu_) = 0;          // Of host threads that have ended.
+  uint64_t schedstat_base_ ABSL_GUARDED_BY(mu_) = 0;    // What it said before this context, about.
   uint64_t thread_ticks_ ABSL_GUARDED_BY(mu_) = 0;      // ticks_ when this one started.
   uint64_t reported_ns_ ABSL_GUARDED_BY(mu_) = 0;       // Never less than before.
 

@@ -25,6 +25,7 @@ class PtracePlatform final : public Platform {
       : vdso_(zygote.vdso), proc_(stub::ProcView::StartIf(config.proc_view)),
         pool_(std::move(zygote.process), config.ready_stubs) {
     shared_.exit_thread = blob.exit_thread;
+    shared_.park = blob.park;
     shared_.proc = proc_.get();
     if (!config.hold_pairs) shared_.placement.Disable();
   }
@@ -65,6 +66,11 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   action.sa_handler = SIG_DFL;
   action.sa_flags = SA_NOCLDSTOP;
   sigaction(SIGCHLD, &action, nullptr);
+  // Blocked, or every end of a guest thread or stub would wake the main thread for nothing.
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child, nullptr);
   // The zygote keeps the key rights that the kernel gives a new program.
   const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru);
   stub::ZygoteConfig zygote_config;

@@ -24,7 +24,7 @@ struct Config {
 
 // Forks the zygote, so: before there is a second thread, before the process confines itself (/proc
 // is read for the vDSO and written for oom_score_adj, if it is there) and not as a process that
-// others wait for by wait(-1). Sets SIGCHLD to its default with SA_NOCLDSTOP. The main thread must
+// others wait for by wait(-1). Sets SIGCHLD to its default with SA_NOCLDSTOP and blocks it. The main thread must
 // live as long as the platform. Details of a failure are logged.
 // Errors: ENOSYS, EPERM, EAGAIN, ENOMEM, EIO.
 Result<std::unique_ptr<Platform>> Open(const Config& config);

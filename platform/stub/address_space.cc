@@ -37,7 +37,7 @@ bool ValidRange(GuestAddr addr, uint64_t length) {
 }
 
 // What the host is asked for. process_vm_readv(2) needs PROT_READ, which x86 pages that can be
-// written or executed have in any case (PLATFORM.md 20).
+// written or executed have in any case (docs/platform.md 20).
 uint64_t HostProtection(Protection p) {
   return (p & (kProtWrite | kProtExec)) != 0 ? p | kProtRead : p;
 }
@@ -163,9 +163,14 @@ Result<void> StubAddressSpace::Translate(const MapOp& op, Vector* vector) {
   return OkResult();
 }
 
+Result<void> StubAddressSpace::Run(absl::Span<const Request> requests, absl::Span<const int> fds,
+                                   StubProcess::Outcome* outcome) {
+  return stub_->Run(requests, fds, outcome);
+}
+
 Result<void> StubAddressSpace::RunVector(const Vector& vector, size_t* done) {
   StubProcess::Outcome outcome;
-  TRY(stub_->Run(vector.requests, vector.fds, &outcome));
+  TRY(Run(vector.requests, vector.fds, &outcome));
   for (size_t i = 0; i < outcome.executed; ++i) {
     if (static_cast<uint64_t>(outcome.results[i]) == vector.expected[i]) continue;
     stub_->Kill();  // The guest has changed it.
@@ -222,7 +227,7 @@ size_t StubAddressSpace::CopyOutForced(GuestAddr to, absl::Span<const char> from
   return done + stub_->Poke(to.value + done, from.subspan(done));
 }
 
-// The aligned 8 bytes around `addr` in one read, which does not tear (PLATFORM.md 21).
+// The aligned 8 bytes around `addr` in one read, which does not tear (docs/platform.md 21).
 Result<uint64_t> StubAddressSpace::LoadWord(GuestAddr addr) {
   uint64_t word;
   const GuestAddr aligned(addr.value & ~uint64_t{7});

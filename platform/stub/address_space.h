@@ -32,6 +32,7 @@ class StubAddressSpace : public AddressSpace {
   Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) override;
   Result<void> PageStates(GuestAddr addr, absl::Span<uint8_t> out) override;
   Usage GetUsage() override;
+  bool BeginProgram() override { return !stub_->dead(); }
   int host_pid() const override { return stub_->pid(); }
   void SetName(absl::string_view name) override;
 
@@ -40,6 +41,9 @@ class StubAddressSpace : public AddressSpace {
  protected:
   // What Fork() makes of a clone of the stub.
   virtual std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<StubProcess> stub) const;
+  // Runs a vector of Apply()'s, as StubProcess::Run().
+  virtual Result<void> Run(absl::Span<const Request> requests, absl::Span<const int> fds,
+                           StubProcess::Outcome* outcome);
   ProcView* proc() const { return proc_; }
 
  private:

@@ -218,7 +218,7 @@ class Generator : public Xbyak::CodeGenerator {
     mov(dword[r13 + offsetof(ResultPage, executed)], ebx);
     test(dword[r14 + offsetof(ControlPage, flags)], ControlPage::kCloseAll);
     jz(no_close);
-    CloseAll();
+    CloseUpTo(kThreadFd - 1);
     L(no_close);
     jmp(reply_, T_NEAR);
   }
@@ -234,7 +234,7 @@ class Generator : public Xbyak::CodeGenerator {
   }
 
   // In a new stub, whose pages are still its parent's: maps its own over them before anything
-  // else, takes its own socket, and closes what came with them (PLATFORM.md 7).
+  // else, takes its own socket, and closes what came with them (docs/platform.md 7).
   void ChildStart() {
     L(child_);
     mov(rbx, r9);  // Its last argument, for the same reason not from the page.
@@ -265,13 +265,13 @@ class Generator : public Xbyak::CodeGenerator {
     syscall();
     test(rax, rax);
     jnz(die_, T_NEAR);
-    CloseAll();
+    CloseUpTo(0xffffffff);
     jmp(started_, T_NEAR);
   }
 
-  void CloseAll() {
+  void CloseUpTo(uint32_t last) {
     mov(edi, kStubSocket + 1);
-    mov(esi, 0xffffffff);
+    mov(esi, last);
     xor_(edx, edx);
     mov(eax, SYS_close_range);
     syscall();

@@ -67,6 +67,17 @@ void BpfBuilder::IfSkip(uint16_t op, uint32_t k, uint8_t skip) {
   code_.push_back({static_cast<uint16_t>(BPF_JMP | op | BPF_K), skip, 0, k});
 }
 
+void BpfBuilder::ToX() { Add(BPF_MISC | BPF_TAX, 0); }
+void BpfBuilder::Set(uint32_t k) { Add(BPF_LD | BPF_IMM, k); }
+void BpfBuilder::SubtractX() { Add(BPF_ALU | BPF_SUB | BPF_X, 0); }
+void BpfBuilder::UnlessAtLeastXSkip(uint8_t skip) {
+  code_.push_back({BPF_JMP | BPF_JGE | BPF_X, 0, skip, 0});
+}
+void BpfBuilder::Skip(uint8_t skip) { Add(BPF_JMP | BPF_JA, skip); }
+void BpfBuilder::Append(const BpfBuilder& other) {
+  code_.insert(code_.end(), other.code_.begin(), other.code_.end());
+}
+
 std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start) {
   CHECK(kCloneThreadFlags == kThreadFlags && kCloneStubFlags == kStubFlags);
   constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);

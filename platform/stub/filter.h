@@ -41,6 +41,15 @@ class BpfBuilder {
   // Jump over `skip` instructions if the condition (BPF_JEQ, BPF_JGE, BPF_JSET) does not hold, or holds.
   void UnlessSkip(uint16_t op, uint32_t k, uint8_t skip);
   void IfSkip(uint16_t op, uint32_t k, uint8_t skip);
+  // Arithmetic: the accumulator to X, `k` to the accumulator, X subtracted from it; a jump over `skip`
+  // instructions unless it is at least X.
+  void ToX();
+  void Set(uint32_t k);
+  void SubtractX();
+  void UnlessAtLeastXSkip(uint8_t skip);
+  // Whatever is so.
+  void Skip(uint8_t skip);
+  void Append(const BpfBuilder& other);
   size_t size() const { return code_.size(); }
   std::vector<BpfInstruction> Take() { return std::move(code_); }
 

@@ -65,7 +65,7 @@ inline constexpr size_t kMaxDescriptors = 60;  // Of one vector.
 // Written by the sentry; the stub maps it from a descriptor that cannot be mapped writable.
 struct ControlPage {
   static constexpr uint32_t kReadyThread = 1;  // At start, park a guest thread.
-  static constexpr uint32_t kCloseAll = 2;     // After the vector, close all but the socket.
+  static constexpr uint32_t kCloseAll = 2;     // After the vector, close all below kThreadFd but the socket.
   uint32_t count;
   uint32_t flags;
   uint64_t unused[7];
@@ -96,6 +96,10 @@ inline constexpr uint64_t kWorkerStackTop = kResultAddr + 9 * kPageSize;
 inline constexpr uint64_t kFaultStackTop = kResultAddr + 16 * kPageSize;
 
 inline constexpr int kStubSocket = 0;  // The only lasting descriptor in a stub.
+// The one that guest threads of platform/trap map files by; the worker leaves it alone, and has none
+// above it.
+inline constexpr int kThreadFd = 63;
+static_assert(kMaxDescriptors + 1 < kThreadFd);
 
 }  // namespace caisson::platform::stub
 

@@ -47,7 +47,7 @@ struct Slots {
 // The stub's side: sent to it, then closed here.
 struct StubEnd {
   UniqueFd socket;
-  UniqueFd control;  // Sealed: can be mapped for reading only (PLATFORM.md 9).
+  UniqueFd control;  // Sealed: can be mapped for reading only (docs/platform.md 9).
   UniqueFd result;   // Cannot shrink, so that the worker never gets a SIGBUS on it.
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -22,6 +23,7 @@
 namespace caisson::platform::stub {
 namespace {
 
+constexpr size_t kMaxReadyThreads = 4;  // A parked thread is some 20 KB of kernel memory.
 constexpr timespec kReapTimeout = {30, 0};  // Tearing down a very large address space takes a while.
 
 // One message of one byte, with the kernel's word who sent it. Returns 0 at the end of file.
@@ -71,7 +73,7 @@ Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots, PrepareSlot
       new StubProcess(std::move(slots), pid, std::move(pidfd), prepare));
   if (!stub->pidfd_.valid()) return Errno::kEMFILE;
   const pid_t tid = stub->slots_.result()->ready_tid;
-  if (IsThreadOf(pid, tid)) stub->ready_thread_.store(tid, std::memory_order_relaxed);
+  if (IsThreadOf(pid, tid)) stub->PutBackThread(tid);
   return stub;
 }
 
@@ -129,8 +131,8 @@ Result<void> StubProcess::RingLocked(absl::Span<const int> fds, bool may_close) 
     c->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
     std::memcpy(CMSG_DATA(c), fds.data(), fds.size() * sizeof(int));
   }
-  const bool close_all = (must_close_ || !fds.empty()) && may_close;
-  if (close_all) must_close_ = false;
+  const bool close_all = (leftover_ != 0 || !fds.empty()) && may_close;
+  if (close_all) leftover_ = 0;
   slots_.control()->flags = close_all ? ControlPage::kCloseAll : 0;
   std::atomic_signal_fence(std::memory_order_release);  // The system call orders the rest.
   for (;;) {
@@ -172,9 +174,15 @@ Result<void> StubProcess::Run(absl::Span<const Request> requests, absl::Span<con
                               Outcome* outcome) {
   CHECK(requests.size() <= kMaxRequests);
   MutexLock lock(mu_);
-  if (!fds.empty()) TRY(CloseLocked());
   ControlPage* control = slots_.control();
   std::copy(requests.begin(), requests.end(), control->requests);
+  // They come behind those that are left over.
+  for (size_t i = 0; leftover_ != 0 && i < requests.size(); ++i) {
+    Request& request = control->requests[i];
+    if (request.kind == RequestKind::kSyscall && request.number == SYS_mmap &&
+        (request.args[3] & MAP_ANONYMOUS) == 0)
+      request.args[4] += leftover_;
+  }
   control->count = static_cast<uint32_t>(requests.size());
   TRY(RingLocked(fds));
   TRY(AwaitLocked());
@@ -210,14 +218,6 @@ void StubProcess::SetName(absl::string_view name) {
   if (!RingLocked({}).ok() || !AwaitLocked().ok()) LOG_DEBUG("stub ", pid_, " got no name");
 }
 
-// So that the descriptors of the next vector are 1, 2, ...
-Result<void> StubProcess::CloseLocked() {
-  if (!must_close_) return OkResult();
-  slots_.control()->count = 0;
-  TRY(RingLocked({}));
-  return AwaitLocked();
-}
-
 Result<UniqueFd> StubProcess::TakeDescriptor(int stub_fd) {
   MutexLock lock(mu_);
   return TakeDescriptorLocked(stub_fd);
@@ -225,9 +225,9 @@ Result<UniqueFd> StubProcess::TakeDescriptor(int stub_fd) {
 
 // It is closed in the stub with the next vector, or before it.
 Result<UniqueFd> StubProcess::TakeDescriptorLocked(int stub_fd) {
-  must_close_ = true;
+  ++leftover_;
   UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd_.get(), stub_fd, 0)));
-  if (!fd.valid()) return Errno::kEIO;
+  if (!fd.valid()) return Broken("a descriptor is not there");
   return fd;
 }
 
@@ -254,7 +254,21 @@ Result<pid_t> StubProcess::CloneThread(ThreadStart* start) {
 }
 
 pid_t StubProcess::TakeReadyThread() {
-  return ready_thread_.exchange(-1, std::memory_order_relaxed);
+  MutexLock lock(ready_mu_);
+  if (ready_threads_.empty()) return -1;
+  const pid_t tid = ready_threads_.back();
+  ready_threads_.pop_back();
+  return tid;
+}
+
+void StubProcess::PutBackThread(pid_t tid) {
+  MutexLock lock(ready_mu_);
+  ready_threads_.push_back(tid);
+}
+
+bool StubProcess::WantsReadyThreads() {
+  MutexLock lock(ready_mu_);
+  return !dead() && ready_threads_.size() < kMaxReadyThreads;
 }
 
 Result<std::unique_ptr<StubProcess>> StubProcess::Clone() {
@@ -274,13 +288,12 @@ Result<std::unique_ptr<StubProcess>> StubProcess::FinishClone(Slots slots) {
 }
 
 Result<Slots> StubProcess::StartCloneLocked() {
-  TRY(CloseLocked());
   SlotPair pair = TRY(MakeSlots());
   if (prepare_ != nullptr) prepare_(pair.sentry);
   pair.sentry.control()->flags = ControlPage::kReadyThread;
   ControlPage* control = slots_.control();
   control->requests[0] = {
-      RequestKind::kCloneStub, SYS_clone, {kCloneStubFlags, 0, 0, 0, 0, kStubSocket + 1}};
+      RequestKind::kCloneStub, SYS_clone, {kCloneStubFlags, 0, 0, 0, 0, kStubSocket + 1 + leftover_}};
   control->count = 1;
   const int fds[] = {pair.stub.socket.get(), pair.stub.control.get(), pair.stub.result.get()};
   TRY(RingLocked(fds));

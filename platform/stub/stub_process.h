@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -22,7 +23,7 @@
 namespace caisson::platform::stub {
 
 // Thread-safe. A stub is a child of the sentry; nobody but the destructor reaps it, so its pid
-// cannot come to mean another process while this object lives (PLATFORM.md 18).
+// cannot come to mean another process while this object lives (docs/platform.md 18).
 //
 // The bell and the answer are messages on a socket of the stub's own: descriptors travel with the
 // bell, the stub's death is an end of file at once, and a stub ends when the sentry is gone. Guest
@@ -45,7 +46,7 @@ class StubProcess {
   bool dead() const { return dead_.load(std::memory_order_relaxed); }
 
   // Runs `requests` (at most kMaxRequests, kinds kSyscall and kCompareExchange) in order until one
-  // fails. In the stub `fds` (at most kMaxDescriptors) are descriptors 1, 2, ... for this vector.
+  // fails. For mmap(2) in them `fds` (at most kMaxDescriptors) are descriptors 1, 2, ...
   struct Outcome {
     size_t executed = 0;  // How many succeeded.
     int host_errno = 0;   // Of the one that failed.
@@ -81,8 +82,14 @@ class StubProcess {
   Result<pid_t> CloneThread(ThreadStart* start = nullptr) ABSL_LOCKS_EXCLUDED(mu_);
   // The same of the ready thread, before there is any other.
   Result<UniqueFd> TakeDescriptor(int stub_fd) ABSL_LOCKS_EXCLUDED(mu_);
-  // The thread that a stub was started with, or -1; the caller owns it then.
-  pid_t TakeReadyThread();
+  // A thread that is ready: the one that the stub was started with, or one that was put back; -1 if
+  // there is none. The caller owns it then.
+  pid_t TakeReadyThread() ABSL_LOCKS_EXCLUDED(ready_mu_);
+  // Puts back a thread that is in the state of one that CloneThread() has made, but for its extended
+  // state and the CPU time it has used.
+  void PutBackThread(pid_t tid) ABSL_LOCKS_EXCLUDED(ready_mu_);
+  // False: enough are ready, or it is the end.
+  bool WantsReadyThreads() ABSL_LOCKS_EXCLUDED(ready_mu_);
 
   // A copy of this process with no guest thread but a parked one. Errors: EAGAIN, ENOMEM.
   Result<std::unique_ptr<StubProcess>> Clone() ABSL_LOCKS_EXCLUDED(mu_);
@@ -106,7 +113,6 @@ class StubProcess {
   Result<void> RingLocked(absl::Span<const int> fds, bool may_close = true)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<UniqueFd> TakeDescriptorLocked(int stub_fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Result<void> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<void> AwaitLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<void> CollectLocked(size_t count, Outcome* outcome) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<Slots> StartCloneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -120,11 +126,12 @@ class StubProcess {
   const PrepareSlots prepare_;
   Mutex mu_;  // One vector at a time: guards the control page and the socket.
   const Slots slots_;
-  bool must_close_ ABSL_GUARDED_BY(mu_) = false;  // There are descriptors besides the socket.
+  size_t leftover_ ABSL_GUARDED_BY(mu_) = 0;  // Descriptors besides the socket: 1 to leftover_.
   Mutex fault_mu_;
   bool reaped_ = false;  // The destroying thread's.
   std::atomic<bool> dead_{false};
-  std::atomic<pid_t> ready_thread_{-1};
+  Mutex ready_mu_;  // Innermost.
+  std::vector<pid_t> ready_threads_ ABSL_GUARDED_BY(ready_mu_);
 };
 
 // Whether `tid` is a thread of process `pid` other than its first.

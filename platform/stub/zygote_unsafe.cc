@@ -97,7 +97,7 @@ void ForgetLibc() {
 }
 
 void SetLimits() {
-  rlimit core{1, 1};  // 0 would not stop a core_pattern that is a pipe (PLATFORM.md 8).
+  rlimit core{1, 1};  // 0 would not stop a core_pattern that is a pipe (docs/platform.md 8).
   Must(setrlimit(RLIMIT_CORE, &core), "setrlimit");
   // A guest's limits are the sentry's to keep.
   for (int which : {RLIMIT_AS, RLIMIT_DATA, RLIMIT_STACK}) {
@@ -171,7 +171,7 @@ void DropPrivileges() {
   const uint64_t kSaSiginfo = 4, kSaRestorer = 0x04000000, kSaNodefer = 0x40000000,
                  kSaOnstack = 0x08000000, kSaRestart = 0x10000000;
   KernelSigaction fault{a.fault, kSaSiginfo | kSaRestorer | kSaNodefer, a.restorer, 0};
-  // The CPU's signals are never blocked in a handler: the kernel would kill (PLATFORM.md 11).
+  // The CPU's signals are never blocked in a handler: the kernel would kill (docs/platform.md 11).
   uint64_t cpu_signals = 0;
   for (int signo : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP})
     cpu_signals |= uint64_t{1} << (signo - 1);

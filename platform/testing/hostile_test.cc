@@ -1,9 +1,13 @@
 // Guests that write to their slot and jump into the blob, on platform trap. They lose their own stub.
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "platform/stub/layout.h"
 #include "platform/testing/testing.h"
@@ -21,7 +25,9 @@ class HostileTest : public ::testing::Test {
   void SetUp() override {
     if (TestPlatformName() == "ptrace") GTEST_SKIP() << "there are no slots";
     notify_ = TestPlatformName() == "trap";
-    doorbell_ = trap::GenerateThreadBlob(notify_, 3).doorbells;
+    const trap::ThreadBlob blob = trap::GenerateThreadBlob(notify_, 3);
+    doorbell_ = blob.doorbells;
+    host_calls_ = blob.host_calls;
     space_ = NewSpace();
     bystander_ = NewSpace();
     context_ = TestPlatform().NewContext();
@@ -56,7 +62,7 @@ class HostileTest : public ::testing::Test {
   }
 
   bool notify_ = false;
-  std::vector<uint64_t> doorbell_;
+  std::vector<uint64_t> doorbell_, host_calls_;
   std::unique_ptr<AddressSpace> space_, bystander_;
   std::unique_ptr<Context> context_;
 };
@@ -145,6 +151,128 @@ TEST_F(HostileTest, CallsOfTheWorkerAreTheSentrysToAnswer) {
     });
     ASSERT_EQ(RunGuest(*context_, *space_, regs).kind, Kind::kSyscall) << number;
     EXPECT_EQ(regs.orig_rax, number);
+  }
+  BystanderWorks();
+}
+
+// Where the sentry has threads make calls, a guest may make them by itself only if they cannot harm
+// anybody else; the others are its calls as any.
+TEST_F(HostileTest, HostCallsOfItsOwn) {
+  if (!notify_) GTEST_SKIP() << "threads make no host calls";
+  struct {
+    uint32_t number;
+    uint64_t args[6];
+    bool made;
+  } calls[] = {
+      {SYS_munmap, {kData.value, 0x1000}, true},
+      {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, true},
+      {SYS_madvise, {kData.value, 0x1000, MADV_DONTNEED}, true},
+      {SYS_mprotect, {kData.value, 0x1000, PROT_READ}, true},
+      {SYS_close_range, {trap::kHostCallFd, trap::kHostCallFd, 0}, true},
+      {SYS_mprotect, {kData.value, 0x1000, PROT_READ | PROT_WRITE}, false},
+      {SYS_mprotect, {kData.value, 0x1000, PROT_EXEC}, false},
+      {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_SHARED | MAP_FIXED, trap::kHostCallFd}, false},
+      {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_PRIVATE | MAP_FIXED, 0}, false},
+      {SYS_mmap, {kData.value, 0x1000, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
+      {SYS_mmap, {0, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS}, false},
+      {SYS_mmap, {stub::kControlAddr, 0x1000, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
+      {SYS_mmap, {stub::kControlAddr - 0x1000, 0x2000, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
+      {SYS_mmap, {0, 0x20000, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
+      {SYS_munmap, {stub::kBlobAddr, 0x1000}, false},
+      {SYS_munmap, {kData.value, ~uint64_t{0xfff}}, false},
+      {SYS_mprotect, {stub::kThreadPageAddr, 0x1000, PROT_READ}, false},
+      {SYS_madvise, {kData.value, 0x1000, MADV_REMOVE}, false},
+      {SYS_madvise, {trap::SlotAddress(0), 0x1000, MADV_DONTNEED}, false},
+      {SYS_mremap, {kData.value, 0x1000, 0x1000, 3, stub::kControlAddr}, false},
+      {SYS_close_range, {0, 63, 0}, false},
+      {SYS_close_range, {63, 63, 2}, false},
+  };
+  for (uint64_t at : host_calls_) {
+    for (const auto& call : calls) {
+      auto space = NewSpace();
+      auto context = TestPlatform().NewContext();
+      Registers regs = Load(*space, [&](Code& c) {
+        c.mov(c.rdi, call.args[0]);
+        c.mov(c.rsi, call.args[1]);
+        c.mov(c.rdx, call.args[2]);
+        c.mov(c.r10, call.args[3]);
+        c.mov(c.r8, call.args[4]);
+        c.mov(c.r9, call.args[5]);
+        // What follows there stores the result and faults, since rbx is no slot.
+        c.xor_(c.ebx, c.ebx);
+        c.xor_(c.ebp, c.ebp);
+        c.mov(c.eax, call.number);
+        c.mov(c.rcx, at - 2);
+        c.jmp(c.rcx);
+      });
+      const Event event = RunGuest(*context, *space, regs);
+      EXPECT_EQ(event.kind, call.made ? Kind::kFault : Kind::kSyscall)
+          << call.number << " " << std::hex << call.args[0] << " " << call.args[2];
+      if (!call.made) {
+        EXPECT_EQ(regs.orig_rax, call.number);
+      }
+      // Whatever it has done to its memory is for the sentry to change again.
+      EXPECT_TRUE(space->Apply({MapAnonymous(kData, 0x1000, kReadWrite)}).ok());
+      EXPECT_EQ(space->CopyOut(kData, absl::string_view("x")), 1u);
+    }
+  }
+  BystanderWorks();
+}
+
+// While the sentry has one thread make host calls, another writes to its slot: the stub may end, the
+// sentry goes on, and no call is made that it has not asked for.
+TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
+  if (!notify_) GTEST_SKIP() << "threads make no host calls";
+  const std::vector<uint32_t> states = {trap::kGuest, trap::kCall, trap::kTrap, trap::kHost,
+                                        trap::kHost | trap::kParked, trap::kTrap | trap::kSleeping, 7};
+  const size_t offsets[] = {offsetof(trap::Slot, state), offsetof(trap::Slot, host_result),
+                            offsetof(trap::Slot, host_left), offsetof(trap::Slot, ucontext)};
+  for (size_t offset : offsets) {
+    for (uint32_t value : states) {
+      auto space = NewSpace();
+      auto victim = TestPlatform().NewContext(), writer = TestPlatform().NewContext();
+      Registers regs = Load(*space, [](Code& c) {
+        Xbyak::Label again;
+        c.L(again);
+        c.mov(c.eax, SYS_brk);
+        c.syscall();
+        c.jmp(again);
+      });
+      const std::string code = Assemble([&](Code& c) {
+        Xbyak::Label again;
+        c.L(again);
+        for (size_t slot : {0, 1}) {
+          c.mov(c.rdi, trap::SlotAddress(slot) + offset);
+          c.mov(c.dword[c.rdi], value);
+        }
+        c.jmp(again);
+      });
+      ASSERT_TRUE(space->Apply({MapAnonymous(kCode + 0x1000, 0x1000, kReadWrite | kProtExec)}).ok());
+      ASSERT_EQ(space->CopyOut(kCode + 0x1000, code), code.size());
+      ASSERT_EQ(RunGuest(*victim, *space, regs).kind, Kind::kSyscall);
+      std::atomic<bool> stop{false};
+      std::thread other([&] {
+        Registers its = regs;
+        its.rip = kCode.value + 0x1000;
+        while (!stop && writer->Switch(*space, its).kind != Kind::kKilled) {
+        }
+      });
+      // Who makes its own thread hang, hangs until it is killed.
+      std::thread killer([&] {
+        for (int i = 0; i < 500 && !stop; ++i) usleep(1000);
+        kill(space->host_pid(), SIGKILL);
+      });
+      for (int i = 0; i < 100; ++i) {
+        bool ok = space->Apply({MapAnonymous(kData, 0x2000, kReadWrite)}).ok();
+        ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kProtRead)}).ok();
+        ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kReadWrite)}).ok();
+        if (!ok || RunGuest(*victim, *space, regs).kind == Kind::kKilled) break;
+      }
+      stop = true;
+      writer->Interrupt();
+      killer.join();
+      other.join();
+    }
   }
   BystanderWorks();
 }

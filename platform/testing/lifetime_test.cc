@@ -169,9 +169,8 @@ TEST(LifetimeTest, AThousandThreadsLeaveNothing) {
     ASSERT_EQ(RunGuest(*context, *space, regs).kind, Kind::kSyscall);
   }
   EXPECT_EQ(OpenDescriptors(), descriptors);
-  // ".", "..", the worker, and one that trap keeps for the next.
-  const size_t at_most = TestPlatformName() == "ptrace" ? 3 : 4;
-  EXPECT_TRUE(Eventually([&] { return ThreadsOf(*space) <= at_most; }));
+  // ".", "..", the worker, and one that is kept for the next.
+  EXPECT_TRUE(Eventually([&] { return ThreadsOf(*space) <= 4; }));
 }
 
 TEST(LifetimeTest, AThousandAddressSpacesLeaveNothing) {

@@ -1,5 +1,6 @@
 #include "platform/trap/blob.h"
 
+#include <signal.h>
 #include <sys/syscall.h>
 
 #include <cstddef>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kSetModeFilter = 1, kNewListener = 8;  // seccomp(2).
 constexpr int kFutexWait = 0, kFutexWake = 1;
+constexpr int kInterruptSignal = SIGUSR1;  // As in host_thread.cc.
 constexpr size_t kMaxSize = stub::kBlobSize - stub::kWorkerBlobSize;
 
 class Generator : public Xbyak::CodeGenerator {
@@ -44,6 +46,7 @@ class Generator : public Xbyak::CodeGenerator {
       if (notify_) Doorbell();
       else Futex(kFutexWait, kCall | kSleeping);
     };
+    if (notify_) hooks.host = [this] { HostCalls(r12, kCall); };
     hooks.xfeatures = xfeatures_;
     blob.trampoline = EmitTrampoline(*this, stub::kThreadBlobAddr, hooks);
     Filter();
@@ -55,6 +58,7 @@ class Generator : public Xbyak::CodeGenerator {
     blob.code.ready_r8 = ThreadPageAddress(0);
     blob.code.ready_word = SlotAddress(0) + offsetof(Slot, listener);
     blob.doorbells = doorbells_;
+    blob.host_calls = host_calls_;
     return blob;
   }
 
@@ -102,7 +106,7 @@ class Generator : public Xbyak::CodeGenerator {
 
   // rdi signal, rsi siginfo, rdx ucontext, all of it on the slot's stack.
   void Handler() {
-    Xbyak::Label worker, again, resume, look, ring, sleep, spin;
+    Xbyak::Label worker, again, resume, leave, look, ring, sleep, host;
     // The worker's other registers are still in use if this is its fault.
     mov(rax, stub::kSlotAddr);
     cmp(rsp, rax);
@@ -125,9 +129,19 @@ class Generator : public Xbyak::CodeGenerator {
     mov(rax, stub::kThreadPageAddr);
     add(r13, rax);
     const auto state = dword[rbx + offsetof(Slot, state)];
+    const auto turn = byte[rbx + offsetof(Slot, state)];
     mov(ecx, kTrap);
     L(again);
     mov(eax, state);
+    if (notify_) {
+      // An interrupt that comes late and finds the trampoline with host calls to make.
+      Xbyak::Label stop;
+      cmp(al, kHost);
+      jne(stop);
+      cmp(edi, kInterruptSignal);
+      je(leave, T_NEAR);
+      L(stop);
+    }
     mov(dword[rbx + offsetof(Slot, interrupted_state)], eax);
     lock();
     cmpxchg(state, ecx);
@@ -143,8 +157,12 @@ class Generator : public Xbyak::CodeGenerator {
       Spin(state, look, sleep);
     }
     L(look);
-    cmp(byte[rbx + offsetof(Slot, state)], kGuest);
-    je(resume);
+    cmp(turn, kGuest);
+    je(resume, T_NEAR);
+    if (notify_) {
+      cmp(turn, kHost);
+      je(host, T_NEAR);
+    }
     L(sleep);
     mov(eax, kTrap);
     mov(ecx, kTrap | kSleeping);
@@ -152,18 +170,26 @@ class Generator : public Xbyak::CodeGenerator {
     cmpxchg(state, ecx);
     if (notify_) {
       // Also if it was there already: a wait that a stop signal cut short.
-      cmp(byte[rbx + offsetof(Slot, state)], kGuest);
-      je(resume);
+      cmp(turn, kGuest);
+      je(resume, T_NEAR);
+      cmp(turn, kHost);
+      je(host, T_NEAR);
       Doorbell();
     } else {
       Futex(kFutexWait, kTrap | kSleeping);
     }
     jmp(look);
+    if (notify_) {
+      L(host);
+      HostCalls(r13, kTrap);
+      Spin(state, look, sleep);
+    }
     L(resume);
     mov(rax, qword[rbx + offsetof(Slot, fs_base)]);
     Raw({0xf3, 0x48, 0x0f, 0xae, 0xd0});  // wrfsbase rax
     mov(rax, qword[rbx + offsetof(Slot, gs_base)]);
     Raw({0xf3, 0x48, 0x0f, 0xae, 0xd8});  // wrgsbase rax
+    L(leave);
     lea(rsp, ptr[r12 + 8]);
     mov(eax, SYS_rt_sigreturn);
     syscall();
@@ -184,8 +210,8 @@ class Generator : public Xbyak::CodeGenerator {
     mov(r15d, eax);
     L(loop);
     pause();
-    cmp(byte[rbx + offsetof(Slot, state)], kGuest);
-    je(look, T_NEAR);
+    cmp(byte[rbx + offsetof(Slot, state)], kTrap);
+    jne(look, T_NEAR);
     rdtsc();
     sub(eax, r15d);
     cmp(eax, r14d);
@@ -197,6 +223,54 @@ class Generator : public Xbyak::CodeGenerator {
     mov(eax, kDoorbell);
     syscall();
     doorbells_.push_back(Here());
+  }
+
+  // What the thread page asks for (host_calls.h). rbx: the slot. Changes all but rbx, r12 and r13.
+  void HostCalls(const Xbyak::Reg64& page, uint32_t then) {
+    Xbyak::Label next, done, stay, ring, out;
+    const size_t args = offsetof(HostCall, args);
+    mov(ebp, dword[page + offsetof(ThreadPage, host_count)]);
+    lea(r15, ptr[page + offsetof(ThreadPage, host_calls)]);
+    xor_(r14d, r14d);
+    L(next);
+    test(ebp, ebp);
+    jz(done);
+    mov(rdi, qword[r15 + args]);
+    mov(rsi, qword[r15 + args + 8]);
+    mov(rdx, qword[r15 + args + 16]);
+    mov(r10, qword[r15 + args + 24]);
+    mov(r8, qword[r15 + args + 32]);
+    mov(r9, qword[r15 + args + 40]);
+    mov(eax, dword[r15 + offsetof(HostCall, number)]);
+    syscall();
+    host_calls_.push_back(Here());
+    mov(r14, rax);
+    cmp(rax, -4095);
+    jae(done);
+    add(r15, sizeof(HostCall));
+    dec(ebp);
+    jmp(next);
+    L(done);
+    mov(qword[rbx + offsetof(Slot, host_result)], r14);
+    mov(dword[rbx + offsetof(Slot, host_left)], ebp);
+    cmp(dword[page + offsetof(ThreadPage, host_closes)], 0);
+    je(stay);
+    mov(edi, kHostCallFd);
+    mov(esi, edi);
+    xor_(edx, edx);
+    mov(eax, SYS_close_range);
+    syscall();
+    L(stay);
+    mov(r14d, dword[page + offsetof(ThreadPage, host_rings)]);
+    mov(ecx, then);
+    xchg(dword[rbx + offsetof(Slot, state)], ecx);
+    test(r14d, r14d);
+    jnz(ring);
+    test(ecx, kParked);
+    jz(out);
+    L(ring);
+    Doorbell();
+    L(out);
   }
 
   void Futex(int op, uint32_t value) {
@@ -230,7 +304,7 @@ class Generator : public Xbyak::CodeGenerator {
   const bool notify_;
   const uint64_t xfeatures_;
   const uint64_t worker_fault_;
-  std::vector<uint64_t> doorbells_;
+  std::vector<uint64_t> doorbells_, host_calls_;
   Xbyak::Label program_;
 };
 

@@ -15,6 +15,7 @@ struct ThreadBlob {
   // Addresses in a stub.
   uint64_t started = 0;   // The instruction by which a new thread enters the handler.
   std::vector<uint64_t> doorbells;  // What a doorbell's notification can show as instruction pointer.
+  std::vector<uint64_t> host_calls;  // The same of calls that the sentry asks for (host_calls.cc).
   Trampoline trampoline;
 };
 

@@ -2,6 +2,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -19,6 +20,9 @@ constexpr uint32_t kNeedRegisters[] = {
     SYS_execveat,     SYS_pause, SYS_arch_prctl, SYS_sigaltstack, SYS_rt_sigsuspend,
 };
 
+constexpr uint32_t kChangeMappings[] = {SYS_mmap, SYS_mprotect, SYS_munmap,
+                                        SYS_brk,  SYS_mremap,   SYS_madvise};
+
 constexpr uint32_t High(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
 constexpr uint32_t Low(uint64_t v) { return static_cast<uint32_t>(v); }
 
@@ -28,6 +32,134 @@ bool NeedsRegisters(uint32_t number) {
   return std::find(std::begin(kNeedRegisters), std::end(kNeedRegisters), number) !=
          std::end(kNeedRegisters);
 }
+
+bool ChangesMappings(uint32_t number) {
+  return std::find(std::begin(kChangeMappings), std::end(kChangeMappings), number) !=
+         std::end(kChangeMappings);
+}
+
+bool IsFreeHostCall(uint64_t number, const uint64_t (&args)[6]) {
+  switch (number) {
+    case SYS_munmap:
+      break;
+    case SYS_madvise:
+      if (args[2] != MADV_DONTNEED && args[2] != MADV_FREE) return false;
+      break;
+    case SYS_mprotect:
+      if ((args[2] & ~uint64_t{PROT_READ}) != 0) return false;
+      break;
+    case SYS_mmap:
+      if ((args[2] & ~uint64_t{PROT_READ | PROT_WRITE}) != 0 ||
+          (args[3] & ~uint64_t{MAP_NORESERVE}) != (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED))
+        return false;
+      break;
+    default:
+      return false;
+  }
+  return args[0] >= stub::kGuestRange.start.value && args[0] < stub::kGuestRange.end.value &&
+         args[1] <= Low(stub::kGuestRange.end.value) &&
+         args[1] <= stub::kGuestRange.end.value - args[0];
+}
+
+namespace {
+
+// Instructions that allow what IsFreeHostCall() says, or fall through; the accumulator has the number
+// before and after.
+void AllowFreeHostCalls(stub::BpfBuilder& b, uint32_t otherwise) {
+  constexpr uint32_t kArgs = offsetof(seccomp_data, args);
+  constexpr uint64_t kStart = stub::kGuestRange.start.value, kEnd = stub::kGuestRange.end.value;
+  static_assert(High(kStart) == 0 && Low(kEnd) != 0);
+  auto arg = [](int i, bool high = false) {
+    return static_cast<uint32_t>(kArgs + 8 * i + (high ? 4 : 0));
+  };
+  auto must = [otherwise](stub::BpfBuilder& in, uint16_t op, uint32_t k) {
+    in.IfSkip(op, k, 1);
+    in.Return(otherwise);
+  };
+  // [args 0, + args 1) is in the guest's range. The length has to be less than 4 GiB, so what is at
+  // least 4 GiB below the end needs no look at it.
+  stub::BpfBuilder range;
+  range.Load(arg(1, true));
+  must(range, BPF_JEQ, 0);
+  range.Load(arg(1));
+  range.UnlessSkip(BPF_JGT, Low(kEnd), 1);
+  range.Return(otherwise);
+  range.Load(arg(0, true));
+  range.UnlessSkip(BPF_JEQ, 0, 3);
+  range.Load(arg(0));
+  must(range, BPF_JGE, Low(kStart));
+  range.Load(arg(0, true));
+  range.IfSkip(BPF_JGE, High(kEnd), 1);
+  range.Return(SECCOMP_RET_ALLOW);
+  must(range, BPF_JEQ, High(kEnd));
+  range.Load(arg(0));
+  range.UnlessSkip(BPF_JGE, Low(kEnd), 1);
+  range.Return(otherwise);
+  range.ToX();
+  range.Set(Low(kEnd));
+  range.SubtractX();  // What is left of the range.
+  range.ToX();
+  range.Load(arg(1));
+  range.UnlessAtLeastXSkip(3);
+  range.SubtractX();
+  must(range, BPF_JEQ, 0);
+  range.Return(SECCOMP_RET_ALLOW);
+
+  stub::BpfBuilder advise;  // Before `range`.
+  advise.Load(arg(2, true));
+  must(advise, BPF_JEQ, 0);
+  advise.Load(arg(2));
+  advise.IfSkip(BPF_JEQ, MADV_DONTNEED, 2);
+  must(advise, BPF_JEQ, MADV_FREE);
+
+  stub::BpfBuilder map;  // Before `advise`.
+  map.Load(arg(2, true));
+  must(map, BPF_JEQ, 0);
+  map.Load(arg(2));
+  map.UnlessSkip(BPF_JSET, ~uint32_t{PROT_READ | PROT_WRITE}, 1);
+  map.Return(otherwise);
+  map.Load(arg(3, true));
+  must(map, BPF_JEQ, 0);
+  map.Load(arg(3));
+  map.IfSkip(BPF_JEQ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 2);
+  must(map, BPF_JEQ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE);
+  map.Skip(static_cast<uint8_t>(advise.size()));
+
+  stub::BpfBuilder protect;  // Before `map`.
+  protect.Load(arg(2, true));
+  must(protect, BPF_JEQ, 0);
+  protect.Load(arg(2));
+  protect.UnlessSkip(BPF_JSET, ~uint32_t{PROT_READ}, 1);
+  protect.Return(otherwise);
+  protect.Skip(static_cast<uint8_t>(map.size() + advise.size()));
+
+  // Only kHostCallFd itself.
+  stub::BpfBuilder close;  // Before `protect`.
+  for (int i : {0, 1, 2}) {
+    close.Load(arg(i, true));
+    must(close, BPF_JEQ, 0);
+    close.Load(arg(i));
+    must(close, BPF_JEQ, i == 2 ? 0 : kHostCallFd);
+  }
+  close.Return(SECCOMP_RET_ALLOW);
+
+  struct Part {
+    uint32_t number;
+    const stub::BpfBuilder& code;
+  };
+  const Part parts[] = {{SYS_close_range, close}, {SYS_mprotect, protect}, {SYS_mmap, map},
+                        {SYS_madvise, advise},    {SYS_munmap, range}};
+  size_t skip = std::size(parts);  // From the first comparison to the first part, but one.
+  for (const Part& part : parts) {
+    CHECK(skip < 256);
+    b.IfSkip(BPF_JEQ, part.number, static_cast<uint8_t>(skip));
+    skip += part.code.size() - 1;
+  }
+  b.Skip(static_cast<uint8_t>(skip));
+  for (const Part& part : parts) b.Append(part.code);
+}
+
+}  // namespace
 
 std::vector<stub::BpfInstruction> GuestFilter(bool notify) {
   constexpr uint64_t kBlobEnd = stub::kBlobAddr + stub::kBlobSize;
@@ -42,6 +174,10 @@ std::vector<stub::BpfInstruction> GuestFilter(bool notify) {
   if (notify) {
     outside.Load(offsetof(seccomp_data, nr));
     for (uint32_t number : kNeedRegisters) {
+      outside.UnlessSkip(BPF_JEQ, number, 1);
+      outside.Return(SECCOMP_RET_TRAP);
+    }
+    for (uint32_t number : kChangeMappings) {
       outside.UnlessSkip(BPF_JEQ, number, 1);
       outside.Return(SECCOMP_RET_TRAP);
     }
@@ -63,6 +199,7 @@ std::vector<stub::BpfInstruction> GuestFilter(bool notify) {
 
   stub::BpfBuilder inside;
   inside.Load(offsetof(seccomp_data, nr));
+  if (notify) AllowFreeHostCalls(inside, otherwise);
   inside.UnlessSkip(BPF_JEQ, SYS_rt_sigreturn, 1);
   inside.Return(SECCOMP_RET_ALLOW);
   if (!notify) {

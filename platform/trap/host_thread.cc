@@ -252,6 +252,8 @@ HostThread::Stop HostThread::BringToTrap() {
   if (at_ == Stop::kTrap) return at_;
   if (starting_) return WaitFor(kRounds);
   if (at_ == Stop::kDead) return at_;
+  // A late interrupt has brought it there already, and host calls may have taken its doorbell.
+  if (at_ == Stop::kCall && (LoadAcquire(&slot_->state) & kTurnMask) == kTrap) return TakeTrap();
   const Notification call = notification_;
   Signal();
   for (;;) {

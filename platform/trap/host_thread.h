@@ -18,13 +18,15 @@
 #include "platform/trap/patch_image.h"
 #include "platform/trap/slot.h"
 
+struct seccomp_notif;
+
 namespace caisson::platform::trap {
 
 // What a platform's threads share.
 struct ThreadEnvironment {
   bool notify = false;
   uint64_t exit_thread = 0;         // Addresses in the blob.
-  std::vector<uint64_t> doorbells;
+  std::vector<uint64_t> doorbells, host_calls;
   PatchCache* patches = nullptr;    // Lives as long.
 };
 
@@ -130,6 +132,18 @@ class HostThread {
   // Lets the thread run from the frame.
   void Resume();
 
+  // Has the stopped thread make host calls and waits for the end, as StubProcess::Run() does with the
+  // worker; `fd` is kHostCallFd in the stub meanwhile, -1: none: one vector of a stub at a time.
+  // Only if CanRunHostCalls(). Errors: EIO, and the stub is killed.
+  struct HostOutcome {
+    size_t executed = 0;
+    int host_errno = 0;  // Of the one that failed.
+  };
+  Result<HostOutcome> RunHostCalls(absl::Span<const stub::Request> requests, int fd);
+  // With `requests` that a thread may be asked for, and one that is stopped in the blob. `quiet`: it
+  // will take no notification.
+  bool CanRunHostCalls(absl::Span<const stub::Request> requests, bool* quiet) const;
+
   void Signal();
 
   // Null: none. While the thread is stopped; the null by any thread.
@@ -151,7 +165,13 @@ class HostThread {
   Stop Dead();
   char* InStack(uint64_t address, size_t size) const;
   char* FpArea() const;
-  bool Send(uint64_t id, uint64_t value);
+  bool Send(uint64_t id, uint64_t value, int error = 0);
+  void Release(uint32_t state);
+  bool SpinForHostCalls();
+  bool Receive(seccomp_notif* n, int* rounds);
+  bool Continue(uint64_t id);
+  enum class Added { kYes, kNo, kWithdrawn };
+  Added AddDescriptor(uint64_t id, int fd, bool answer);
 
   stub::StubProcess& stub_;
   const ThreadEnvironment& environment_;

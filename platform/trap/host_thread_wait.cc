@@ -214,18 +214,20 @@ bool HostThread::IsDoorbell(uint64_t ip) const {
   return false;
 }
 
-bool HostThread::Send(uint64_t id, uint64_t value) {
+bool HostThread::Send(uint64_t id, uint64_t value, int error) {
   seccomp_notif_resp response{};
   response.id = id;
   response.val = static_cast<int64_t>(value);
+  response.error = -error;
   woken_ = true;
   return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0;
 }
 
 bool HostThread::Answer(uint64_t rax) { return Send(notification_.id, rax); }
 
-void HostThread::Resume() {
-  const uint32_t old = __atomic_exchange_n(&slot_->state, kGuest, __ATOMIC_SEQ_CST);
+// Sets `state` and wakes the thread.
+void HostThread::Release(uint32_t state) {
+  const uint32_t old = __atomic_exchange_n(&slot_->state, state, __ATOMIC_SEQ_CST);
   if (environment_.notify) {
     // If it has been withdrawn the thread rings again, and is answered then.
     if (doorbell_id_ != 0) {
@@ -240,5 +242,7 @@ void HostThread::Resume() {
     Futex(&slot_->state, FUTEX_WAKE, 1, 0);
   }
 }
+
+void HostThread::Resume() { Release(kGuest); }
 
 }  // namespace caisson::platform::trap

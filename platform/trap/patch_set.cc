@@ -201,6 +201,20 @@ void PatchSet::RestoreLocked(uint64_t from, uint64_t to, bool moved) {
   }
 }
 
+void PatchSet::ResetLocked() {
+  regions_.clear();
+  placed_.clear();
+  for (std::atomic<uint8_t>& heat : heat_) heat.store(0, std::memory_order_relaxed);
+  for (SeenRanges* ranges : {&ranges_, &stub_ranges_}) {
+    for (SeenRange& range : *ranges) {
+      range.from.store(~uint64_t{0}, std::memory_order_relaxed);
+      range.to.store(0, std::memory_order_relaxed);
+    }
+  }
+  active_.store(false, std::memory_order_relaxed);
+  on_.store(cache_.enabled(), std::memory_order_relaxed);
+}
+
 void PatchSet::ForgetLocked(uint64_t from, uint64_t to) {
   if (regions_.empty()) return;
   from = PageRoundDown(from);

@@ -44,6 +44,8 @@ class PatchSet {
   void AfterLocked(absl::Span<const MapOp> ops, size_t done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Pages in [from, to) are about to be written by force: they stay as they will be.
   void ForgetLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // As new: all that is mapped is about to be unmapped, and no thread runs.
+  void ResetLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What `parent`'s stub had when it was cloned, under its lock.
   void CopyFrom(const PatchSet& parent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu_);
 

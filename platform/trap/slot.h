@@ -24,8 +24,9 @@ static_assert(stub::kSlotSize / kPageSize == 4);
 inline constexpr uint32_t kGuest = 0;  // The guest thread runs, or may go on.
 inline constexpr uint32_t kCall = 1;   // A system call of a patched site: Slot::registers are valid.
 inline constexpr uint32_t kTrap = 2;   // A signal frame is on the slot's stack: `trap` is valid.
+inline constexpr uint32_t kHost = 3;   // From either of these: the thread makes the page's host calls.
 inline constexpr uint32_t kTurnMask = 0xff;
-// With kGuest: the sentry sleeps, so whoever replaces this value rings.
+// With kGuest and kHost: the sentry sleeps, so whoever replaces this value rings.
 inline constexpr uint32_t kParked = 0x100;
 // With kCall and kTrap: the guest thread sleeps, so the sentry rings when it replaces this value.
 inline constexpr uint32_t kSleeping = 0x200;
@@ -82,6 +83,11 @@ struct Slot {
   // the host's error.
   alignas(64) int32_t listener;
 
+  // kHost, when it is done: what the last call returned, and how many from that on were not carried
+  // out, or failed.
+  alignas(64) int64_t host_result;
+  uint32_t host_left;
+
   // Copies that go along with a patched call (copies.h). The bytes of copy_out are in the slot's
   // last page.
   alignas(64) uint64_t copied_in;  // Valid for calls that have a CopyRule.
@@ -104,7 +110,17 @@ inline constexpr size_t kCopySize = kPageSize;
 static_assert(sizeof(Slot) <= kStackOffset);
 static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
 
-// Written by the sentry, mapped read-only from a sealed memfd in the stub (PLATFORM.md 9).
+// A call that the sentry asks a stopped thread to make (host_calls.h).
+struct HostCall {
+  uint64_t number;
+  uint64_t args[6];
+  uint64_t unused;
+};
+inline constexpr size_t kMaxHostCalls = 8;
+// The descriptor of host calls that map a file; none of the worker's.
+inline constexpr uint32_t kHostCallFd = stub::kThreadFd;
+
+// Written by the sentry, mapped read-only from a sealed memfd in the stub (docs/platform.md 9).
 struct ThreadPage {
   // For sigaltstack(2): struct stack_t.
   uint64_t stack_address;
@@ -117,11 +133,17 @@ struct ThreadPage {
   // it sleeps. 0: it rings and sleeps at once.
   alignas(64) uint32_t spin_cycles;
 
-  // Answers that the trampoline gives itself, if `answers` is not 0 (PLATFORM.md 10). The sentry
+  // Answers that the trampoline gives itself, if `answers` is not 0 (docs/platform.md 10). The sentry
   // turns them off by clearing it, and keeps them true while it is set.
   alignas(64) uint32_t answers;
   uint32_t pid, tid, uid, euid, gid, egid;
   uint32_t answered_unused[25];
+
+  // For kHost.
+  alignas(64) uint32_t host_count;
+  uint32_t host_rings;   // Not 0: the sentry believes only a notification that they are done.
+  uint32_t host_closes;  // Not 0: kHostCallFd is closed afterwards.
+  HostCall host_calls[kMaxHostCalls];
 };
 static_assert(sizeof(ThreadPage) <= kPageSize);
 

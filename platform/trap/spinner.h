@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "platform/stub/cpu_clock.h"
 #include "platform/trap/host_thread.h"
 
 namespace caisson::platform::trap {
@@ -64,6 +65,13 @@ class Spinner {
     }
   }
   void OnGone() { group_.running_.fetch_sub(1, std::memory_order_relaxed); }
+  // The task is about to do what is slow between two CPUs: not now, and not at once again.
+  void Avoid() {
+    quick_ = 0;
+    if (!active_) return;
+    BackOff(stub::CpuClock::Now());
+    Leave();
+  }
   // The thread did not stop for some milliseconds; or will not run any more.
   void Leave();
 

@@ -281,7 +281,7 @@ class Emitter {
 
   // From here registers are free: the slot has them all.
   void Wait() {
-    Xbyak::Label ring, look, spin, sleep, done, more;
+    Xbyak::Label ring, look, spin, sleep, changed, done, more, host;
     const Address turn = g_.byte[g_.rbx + offsetof(Slot, state)];
     const Address state = g_.dword[g_.rbx + offsetof(Slot, state)];
     g_.L(wait_);
@@ -297,18 +297,21 @@ class Emitter {
     g_.mov(g_.r15d, g_.eax);
     // Without `pause`, which takes longer than a quick answer on some CPUs; rdtsc is the rest.
     g_.L(spin);
-    g_.cmp(turn, kGuest);
-    g_.je(done);
+    g_.cmp(turn, kCall);
+    g_.jne(changed);
     g_.rdtsc();
     g_.sub(g_.eax, g_.r15d);
-    g_.cmp(turn, kGuest);
-    g_.je(done);
+    g_.cmp(turn, kCall);
+    g_.jne(changed);
     g_.cmp(g_.eax, g_.r14d);
     g_.jb(spin);
     g_.jmp(sleep, Xbyak::CodeGenerator::T_NEAR);
+    g_.align(16);
+    g_.L(changed);
+    g_.cmp(turn, kGuest);
+    g_.jne(host, Xbyak::CodeGenerator::T_NEAR);
 
     // popfq, because the sentry may have changed any flag.
-    g_.align(16);
     g_.L(done);
     g_.mov(g_.ecx, g_.dword[g_.rbx + offsetof(Slot, copies)]);
     g_.test(g_.ecx, g_.ecx);
@@ -336,9 +339,19 @@ class Emitter {
 
     g_.L(ring);
     hooks_.ring();
-    g_.cmp(turn, kGuest);
-    g_.je(done);
-    g_.jmp(look);
+    g_.cmp(turn, kCall);
+    g_.jne(changed, Xbyak::CodeGenerator::T_NEAR);
+    g_.jmp(look, Xbyak::CodeGenerator::T_NEAR);
+
+    g_.L(host);
+    if (hooks_.host != nullptr) {
+      g_.cmp(turn, kHost);
+      g_.jne(sleep, Xbyak::CodeGenerator::T_NEAR);
+      hooks_.host();
+      g_.cmp(turn, kCall);
+      g_.jne(changed, Xbyak::CodeGenerator::T_NEAR);
+      g_.jmp(look, Xbyak::CodeGenerator::T_NEAR);
+    }
 
     g_.L(sleep);
     g_.mov(g_.eax, kCall);
@@ -346,12 +359,19 @@ class Emitter {
     g_.lock();
     g_.cmpxchg(state, g_.ecx);
     // Also if it was there already: a wait that a signal cut short.
-    g_.cmp(turn, kGuest);
-    g_.je(done);
+    LookAsleep(turn, host, done);
     hooks_.sleep();
-    g_.cmp(turn, kGuest);
-    g_.je(done);
+    LookAsleep(turn, host, done);
     g_.jmp(sleep);
+  }
+
+  void LookAsleep(const Address& turn, Xbyak::Label& host, Xbyak::Label& done) {
+    if (hooks_.host != nullptr) {
+      g_.cmp(turn, kHost);
+      g_.je(host, Xbyak::CodeGenerator::T_NEAR);
+    }
+    g_.cmp(turn, kGuest);
+    g_.je(done, Xbyak::CodeGenerator::T_NEAR);
   }
 
   void Answer(size_t i) {

@@ -68,6 +68,9 @@ struct TrampolineHooks {
   std::function<void()> ring;
   // The state is kCall+kSleeping, or no longer kCall. Sleeps until something happens.
   std::function<void()> sleep;
+  // The sentry wants host calls (kHost): makes them, and sets `state` to kCall again. None: the
+  // sentry never does.
+  std::function<void()> host;
   uint64_t xfeatures = 0;  // What kLoadFp and kSaveFp are about (stub::HostXstate()).
 };
 

@@ -1,6 +1,11 @@
 #include "platform/trap/trap_address_space.h"
 
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
 #include <utility>
+
+#include "platform/trap/trap_context.h"
 
 namespace caisson::platform::trap {
 
@@ -35,11 +40,41 @@ Result<void> TrapAddressSpace::Apply(absl::Span<const MapOp> ops, size_t* done) 
   return applied;
 }
 
+Result<void> TrapAddressSpace::Run(absl::Span<const stub::Request> requests,
+                                   absl::Span<const int> fds, stub::StubProcess::Outcome* outcome) {
+  HostThread* thread =
+      fds.size() > 1 ? nullptr : TrapContext::ThreadForHostCalls(*this, requests);
+  if (thread == nullptr) return StubAddressSpace::Run(requests, fds, outcome);
+  const HostThread::HostOutcome done =
+      TRY(thread->RunHostCalls(requests, fds.empty() ? -1 : fds[0]));
+  outcome->executed = done.executed;
+  outcome->host_errno = done.host_errno;
+  // All of them are at fixed addresses.
+  for (size_t i = 0; i < done.executed; ++i) {
+    const stub::Request& r = requests[i];
+    const bool moves = r.number == SYS_mremap && (r.args[3] & MREMAP_FIXED) != 0;
+    const bool maps = r.number == SYS_mmap || r.number == SYS_mremap;
+    outcome->results[i] = static_cast<int64_t>(moves ? r.args[4] : maps ? r.args[0] : 0);
+  }
+  return OkResult();
+}
+
 Result<std::unique_ptr<AddressSpace>> TrapAddressSpace::Fork() {
   MutexLock lock(patches_.mu());
   std::unique_ptr<AddressSpace> child = TRY(StubAddressSpace::Fork());
   static_cast<TrapAddressSpace&>(*child).patches_.CopyFrom(patches_);
   return child;
+}
+
+bool TrapAddressSpace::BeginProgram() {
+  {
+    MutexLock lock(mu_);
+    if (next_slot_ != 1) return false;
+  }
+  if (!StubAddressSpace::BeginProgram()) return false;
+  MutexLock lock(patches_.mu());
+  patches_.ResetLocked();
+  return true;
 }
 
 size_t TrapAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {

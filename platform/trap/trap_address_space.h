@@ -24,6 +24,9 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
 
   Result<void> Apply(absl::Span<const MapOp> ops, size_t* done) override;
   Result<std::unique_ptr<AddressSpace>> Fork() override;
+  // Not after the process has had other threads: one that did not really stop would run on in the
+  // new program.
+  bool BeginProgram() override ABSL_LOCKS_EXCLUDED(mu_);
   // Of the guest's own bytes, where patches are.
   size_t CopyIn(GuestAddr from, absl::Span<char> to) override;
   size_t CopyOutForced(GuestAddr to, absl::Span<const char> from) override;
@@ -39,6 +42,9 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
 
  protected:
   std::unique_ptr<AddressSpace> Wrap(std::unique_ptr<stub::StubProcess> stub) const override;
+  // By the guest thread of the task that asks, if it can, which needs to wake nobody; else by the worker.
+  Result<void> Run(absl::Span<const stub::Request> requests, absl::Span<const int> fds,
+                   stub::StubProcess::Outcome* outcome) override;
 
  private:
   const ThreadEnvironment& environment_;

@@ -62,6 +62,9 @@ void Merge(Registers& regs, const Registers& shown, const Registers& frame,
   }
 }
 
+// Of this thread: the one whose event it handles. Contexts are used by one thread each.
+thread_local TrapContext* t_stopped = nullptr;
+
 }  // namespace
 
 TrapContext::TrapContext(const Shared& shared) : shared_(shared), spinner_(shared.spin_group) {}
@@ -137,7 +140,34 @@ void TrapContext::Leave() {
   fp_changed_ = false;
 }
 
+HostThread* TrapContext::ThreadForHostCalls(const TrapAddressSpace& space,
+                                            absl::Span<const stub::Request> requests) {
+  TrapContext* context = t_stopped;
+  bool quiet = false;
+  if (context == nullptr || context->space_ != &space || context->thread_ == nullptr ||
+      !context->thread_->CanRunHostCalls(requests, &quiet))
+    return nullptr;
+  // Notifications between two CPUs are slow.
+  if (!quiet) context->spinner_.Avoid();
+  ++context->counts_.host_calls;
+  return context->thread_.get();
+}
+
+// It ends while its thread's listener is closed here, and whatever else the caller has to do.
+void TrapContext::DetachLast(AddressSpace& space) {
+  if (space_ == &space) {
+    space_->stub().Kill();
+    if (thread_ != nullptr) {
+      spinner_.Leave();
+      ForgetHostThread();
+      thread_.reset();
+    }
+  }
+  Detach();
+}
+
 void TrapContext::Detach() {
+  if (t_stopped == this) t_stopped = nullptr;
   Leave();
   pending_fp_.clear();
 }
@@ -214,6 +244,7 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
     if (HandleStop(stop, regs, event)) break;
   }
   StopRunning();
+  t_stopped = this;
   const uint64_t now = stub::CpuClock::Now();
   started_at_.store(0, std::memory_order_relaxed);
   ticks_.store(ticks_.load(std::memory_order_relaxed) + now - start, std::memory_order_relaxed);
@@ -242,6 +273,7 @@ void TrapContext::FlushCounts() {
   shared_.traps.fetch_add(std::exchange(counts_.traps, 0), std::memory_order_relaxed);
   shared_.spins.fetch_add(std::exchange(counts_.spins, 0), std::memory_order_relaxed);
   shared_.bells.fetch_add(std::exchange(counts_.bells, 0), std::memory_order_relaxed);
+  shared_.host_calls.fetch_add(std::exchange(counts_.host_calls, 0), std::memory_order_relaxed);
 }
 
 bool TrapContext::Run(Registers& regs) {
@@ -278,7 +310,7 @@ bool TrapContext::AnswerNotification(Registers& regs) {
   const HostThread::Notification call = thread_->notification();
   while (!thread_->Answer(regs.rax)) {
     // Withdrawn by a stop or freezer of the host, or a late signal. Made again it is the same call,
-    // with the result that we have (PLATFORM.md 1).
+    // with the result that we have (docs/platform.md 1).
     if (thread_->Wait() != Stop::kNotification) return false;
     if (thread_->SameCall(call)) continue;
     LOG_WARNING("stub ", thread_->pid(), ": another call instead of the one withdrawn");
@@ -411,9 +443,7 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
       regs.orig_rax = regs.rax = info.syscall;
       if (PageRoundDown(info.address) != kVsyscallPage)
         regs.rip = space_->patches().BehindSite(info.address);
-      // With notifications only calls that are not to be patched come here.
-      if (!shared_.environment.notify && !event.compat32 && !NeedsRegisters(info.syscall) &&
-          regs.rip == info.address)
+      if (!event.compat32 && !NeedsRegisters(info.syscall) && regs.rip == info.address)
         space_->patches().OnTrap(regs.rip, info.syscall);
       return true;
     case SIGSEGV:

@@ -29,9 +29,9 @@ struct Shared {
   mutable SpinGroup spin_group;
   // How calls came, for Platform::Counters(). Contexts add what they have counted now and then.
   struct Counts {
-    uint64_t notifications = 0, traps = 0, spins = 0, bells = 0;
+    uint64_t notifications = 0, traps = 0, spins = 0, bells = 0, host_calls = 0;
   };
-  mutable std::atomic<uint64_t> notifications{0}, traps{0}, spins{0}, bells{0};
+  mutable std::atomic<uint64_t> notifications{0}, traps{0}, spins{0}, bells{0}, host_calls{0};
 };
 
 // Used by one thread; Prepare(), Interrupt() and GuestCpuTime() by any.
@@ -51,6 +51,7 @@ class TrapContext final : public Context {
   void GeneralRegisters(Registers& regs) override;
   void Interrupt() override;
   void Detach() override;
+  void DetachLast(AddressSpace& space) override;
   Result<void> GetFpState(absl::Span<char> out) override;
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override;
@@ -60,6 +61,10 @@ class TrapContext final : public Context {
   size_t CopiedIn(GuestAddr from, absl::Span<char> to) override { return copies_.In(from, to); }
   bool CopyOutLater(GuestAddr to, absl::Span<const char> from) override;
   void FlushCopies(AddressSpace& space) override;
+
+  // The calling thread's, if it is stopped in `space` and can make `requests` there; else null.
+  static HostThread* ThreadForHostCalls(const TrapAddressSpace& space,
+                                        absl::Span<const stub::Request> requests);
 
  private:
   Result<void> Enter(TrapAddressSpace& space);

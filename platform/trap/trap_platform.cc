@@ -48,7 +48,8 @@ class TrapPlatform final : public Platform {
     return {{"notifications", shared_.notifications.load(std::memory_order_relaxed)},
             {"traps", shared_.traps.load(std::memory_order_relaxed)},
             {"patched_spin", shared_.spins.load(std::memory_order_relaxed)},
-            {"patched_bell", shared_.bells.load(std::memory_order_relaxed)}};
+            {"patched_bell", shared_.bells.load(std::memory_order_relaxed)},
+            {"host_calls", shared_.host_calls.load(std::memory_order_relaxed)}};
   }
 
  private:
@@ -69,7 +70,7 @@ void PrepareSlots(const stub::Slots& slots) {
 
 Result<std::unique_ptr<Platform>> Open(const Config& config) {
   const uint64_t xfeatures = stub::HostXstate().features;
-  // Two frames: a fault of ours in a handler is reported, not fatal (PLATFORM.md 11).
+  // Two frames: a fault of ours in a handler is reported, not fatal (docs/platform.md 11).
   if (xfeatures == 0 || 2 * stub::MinSignalStack() > kStackSize) {
     LOG_ERROR("this CPU or kernel has no XSAVE, or too large a state");
     return Errno::kENOSYS;
@@ -78,11 +79,16 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   action.sa_handler = SIG_DFL;
   action.sa_flags = SA_NOCLDSTOP;
   sigaction(SIGCHLD, &action, nullptr);
+  // Blocked, or every end of a guest thread or stub would wake the main thread for nothing.
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child, nullptr);
   const ThreadBlob threads = GenerateThreadBlob(config.notify, xfeatures & ~kPkru);
   const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru, threads.code);
   stub::ZygoteConfig zygote_config;
   zygote_config.oom_score_adj = config.stub_oom_score_adj;
-  // A notification that nobody listens for fails with ENOSYS (PLATFORM.md 5). It must not be
+  // A notification that nobody listens for fails with ENOSYS (docs/platform.md 5). It must not be
   // stronger than the guest filter's.
   zygote_config.filter_otherwise = config.notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_TRAP;
   zygote_config.threads_start = true;
@@ -92,6 +98,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   ThreadEnvironment environment;
   environment.notify = config.notify;
   environment.doorbells = threads.doorbells;
+  environment.host_calls = threads.host_calls;
   environment.exit_thread = blob.exit_thread;
   return std::unique_ptr<Platform>(
       std::make_unique<TrapPlatform>(config, environment,

@@ -33,7 +33,7 @@ struct Features {
 
 // What works here. An error if the platform cannot work at all: it says what is missing.
 // `below_filter`: this process runs under a seccomp filter of somebody else, whose answers can be
-// stronger than a notification (PLATFORM.md 2).
+// stronger than a notification (docs/platform.md 2).
 absl::StatusOr<Features> Probe(bool below_filter);
 
 // Forks the zygote, with the conditions of ptrace::Open(). Errors: ENOSYS, EPERM, EAGAIN, ENOMEM,

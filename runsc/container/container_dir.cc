@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "runsc/container/id.h"
@@ -158,6 +159,20 @@ absl::StatusOr<std::string> ContainerDir::ReadFile(const std::string& name) cons
     if (n == 0) return out;
     out.append(buffer, static_cast<size_t>(n));
   }
+}
+
+absl::StatusOr<UniqueFd> ContainerDir::MakeExitStatus() const {
+  UniqueFd fd(openat(dir_.get(), "exit-status",
+                     O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) return HostErrnoStatus(errno, absl::StrCat("container \"", id_, "\": exit-status"));
+  return fd;
+}
+
+absl::StatusOr<int> ContainerDir::ExitStatus() const {
+  absl::StatusOr<std::string> text = ReadFile("exit-status");
+  int wait_status = 0;
+  if (text.ok() && absl::SimpleAtoi(*text, &wait_status)) return wait_status;
+  return absl::NotFoundError(absl::StrCat("container \"", id_, "\": its exit status is not known"));
 }
 
 absl::StatusOr<State> ContainerDir::LoadState() const {

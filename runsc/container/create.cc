@@ -144,6 +144,7 @@ class Creation {
     start.gofers = std::move(sources_);
     start.stdio = std::move(stdio_);
     start.control_socket_path = dir_->control_socket();
+    ASSIGN_OR_RETURN(start.exit_status, dir_->MakeExitStatus());
     start.log_fd = options_.log_fd;
     start.debug_log_fd = debug_log.get();
     if (converted_.network_namespace.has_value()) {

@@ -48,6 +48,8 @@ absl::StatusOr<pid_t> Launch(const ContainerDir& dir, const State& state, protoc
   }
   start.namespaces.push_back(
       {CLONE_NEWNET, absl::StrCat("/proc/", state.processes.monitor_pid, "/ns/net")});
+  const std::string mounts = absl::StrCat("/proc/", state.processes.monitor_pid, "/ns/mnt");
+  start.mount_namespace.reset(open(mounts.c_str(), O_RDONLY | O_CLOEXEC));
   absl::StatusOr<pid_t> monitor = StartExec(std::move(start));
   if (!monitor.ok()) return Annotate(monitor.status(), "unable to start container process");
   return monitor;

@@ -45,6 +45,7 @@ absl::StatusOr<State> StateFromJson(const oci::Json& json);
 //   seccomp.bpf  the compiled filter, for `exec`
 //   control      the sentry's socket
 //   lock         see Lock()
+//   exit-status  its wait status in decimal, written by the monitor at the end
 class ContainerDir {
  public:
   // Makes ROOT (and its parents) and ROOT/ID. Errors: AlreadyExists.
@@ -66,6 +67,10 @@ class ContainerDir {
   absl::Status SaveState(const State& state) const;
   absl::Status WriteFile(const std::string& name, absl::string_view content) const;
   absl::StatusOr<std::string> ReadFile(const std::string& name) const;
+  // The empty file "exit-status", open for writing.
+  absl::StatusOr<UniqueFd> MakeExitStatus() const;
+  // What it says. Errors: NotFound if the monitor did not get to write it.
+  absl::StatusOr<int> ExitStatus() const;
   absl::Status Remove();
 
   const std::string& id() const { return id_; }

@@ -154,6 +154,9 @@ absl::Status ConvertDevices(const Spec& spec, Container& out) {
     std::string field = absl::StrCat("linux.devices (", device.path, ")");
     if (kind == 0) return Invalid(field, absl::StrCat("unknown type \"", device.type, "\""));
     if (!absl::StartsWith(device.path, "/")) return Invalid(field, "is not an absolute path");
+    if (!absl::StartsWith(device.path, "/dev/")) {
+      LOG_WARNING("config.json: ", field, ": nodes are made below /dev only");
+    }
     // dev_t has 12 and 20 bits.
     if (device.major < 0 || device.major > 0xfff || device.minor < 0 || device.minor > 0xfffff) {
       return Invalid(field, "device number out of range");

@@ -103,7 +103,7 @@ TEST_F(ConfinementTest, CapabilitiesAreGone) {
   }
   const uint64_t allowed = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE |
                            1ull << CAP_DAC_READ_SEARCH | 1ull << CAP_FOWNER | 1ull << CAP_FSETID |
-                           1ull << CAP_MKNOD | 1ull << CAP_SETFCAP;
+                           1ull << CAP_SETFCAP;
   for (const char* set : {"CapPrm", "CapEff", "CapBnd"}) {
     EXPECT_EQ(Hex(StatusField(gofer(), set)) & ~allowed, 0u) << set;
   }
@@ -117,11 +117,23 @@ TEST_F(ConfinementTest, SentryAndGoferHaveNamespacesOfTheirOwn) {
                                        Link(Proc(gofer(), link))};
     EXPECT_EQ(different.size(), 3u) << name;
   }
-  // The monitor is in the container's network namespace and else in the host's.
+  // The monitor is in the container's network namespace, in a mount namespace of its own, and else
+  // in the host's.
   EXPECT_NE(Link(Proc(monitor(), "ns/net")), Link(Proc(getpid(), "ns/net")));
   EXPECT_NE(Link(Proc(monitor(), "ns/net")), Link(Proc(sentry(), "ns/net")));
   EXPECT_EQ(Link(Proc(monitor(), "ns/pid")), Link(Proc(getpid(), "ns/pid")));
-  EXPECT_EQ(Link(Proc(monitor(), "ns/mnt")), Link(Proc(getpid(), "ns/mnt")));
+  EXPECT_NE(Link(Proc(monitor(), "ns/mnt")), Link(Proc(getpid(), "ns/mnt")));
+}
+
+// Engines reach a container's files through its pid: they must not find the host's there.
+TEST_F(ConfinementTest, MonitorsRootIsTheContainers) {
+  EXPECT_EQ(Link(Proc(monitor(), "cwd")), "/");
+  std::vector<std::string> mounts =
+      absl::StrSplit(ReadFile(Proc(monitor(), "mountinfo")), '\n', absl::SkipEmpty());
+  ASSERT_EQ(mounts.size(), 1u) << ReadFile(Proc(monitor(), "mountinfo"));
+  EXPECT_THAT(mounts[0], HasSubstr(" / "));
+  EXPECT_THAT(mounts[0], HasSubstr("nosuid,nodev"));
+  EXPECT_NE(Entries(Proc(monitor(), "root/")), Entries("/"));
 }
 
 TEST_F(ConfinementTest, SentryIsNobodyOnTheHost) {

@@ -193,6 +193,7 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
   if (start.join_cgroup) RETURN_IF_ERROR(start.join_cgroup(host.in_cgroup_v2));
   std::vector<int> kept = {listener.get(), start.log_fd, start.debug_log_fd};
   for (const GoferSource& source : start.gofers) kept.push_back(source.path_fd.get());
+  kept.push_back(start.exit_status.get());
   RETURN_IF_ERROR(KeepOnly(host, start.stdio, kept));
   GoferSide gofer_side;
   std::vector<UniqueFd> sentry_sockets;
@@ -221,6 +222,10 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
   absl::Status sent = SendBootAndCreate(start, links.owner.first.get(), sentry_sockets);
   if (!sent.ok()) return WithLastWords(sent, links.error_read.get());
 
+  UniqueFd root;  // The monitor enters it (monitor.cc).
+  if (!start.gofers.empty()) {
+    ASSIGN_OR_RETURN(root, DetachedMount(start.gofers[0]));
+  }
   confine::RoleExec role{.role = confine::kMonitorRole, .null_fd = host.null.get()};
   role.options = {{"mode", "sandbox"},
                   {"id", start.container.id()},
@@ -233,6 +238,8 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
               {"gofer-life", links.gofer_life.first.get()},
               {"errors", links.error_read.get()},
               {"terminal", start.stdio.terminal.get()},
+              {"root", root.get()},
+              {"exit-status", start.exit_status.get()},
               {"log", start.debug_log_fd >= 0 ? start.debug_log_fd : start.log_fd}};
   return confine::ExecRole(host.exe.get(), role);
 }
@@ -240,7 +247,7 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
 absl::Status LaunchExec(ExecStart& start, HostFds& host) {
   RETURN_IF_ERROR(SetUpTerminal(start.stdio, &start.process));
   if (start.join_cgroup) RETURN_IF_ERROR(start.join_cgroup(host.in_cgroup_v2));
-  RETURN_IF_ERROR(KeepOnly(host, start.stdio, {}));
+  RETURN_IF_ERROR(KeepOnly(host, start.stdio, {start.mount_namespace.get()}));
   // Before the namespaces: the path is the command line's.
   ASSIGN_OR_RETURN(UniqueFd owner, ConnectControl(start.control_socket_path));
   ASSIGN_OR_RETURN(UniqueFd control, ConnectControl(start.control_socket_path));
@@ -256,7 +263,8 @@ absl::Status LaunchExec(ExecStart& start, HostFds& host) {
   role.fds = {{"sync", host.sync.get()},
               {"owner", owner.get()},
               {"control", control.get()},
-              {"terminal", start.stdio.terminal.get()}};
+              {"terminal", start.stdio.terminal.get()},
+              {"mount-namespace", start.mount_namespace.get()}};
   return confine::ExecRole(host.exe.get(), role);
 }
 

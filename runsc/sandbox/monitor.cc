@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -91,6 +92,9 @@ class Monitor {
         gofer_life_(args.TakeFd("gofer-life")),
         errors_(args.TakeFd("errors")),
         terminal_(args.TakeFd("terminal")),
+        root_(args.TakeFd("root")),
+        mount_namespace_(args.TakeFd("mount-namespace")),
+        exit_status_(args.TakeFd("exit-status")),
         log_(args.TakeFd("log")) {
     SetLogTarget(log_ ? log_.get() : -1,
                  args.Option("log-format") == "json" ? LogFormat::kJson : LogFormat::kText,
@@ -104,6 +108,7 @@ class Monitor {
     if (!signals_) return HostErrnoStatus(errno, "signalfd");
     confine::SetResourceLimits();
     if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to /");
+    RETURN_IF_ERROR(EnterContainerRoot());
     RETURN_IF_ERROR(confine::LimitCapabilities(0));
     RETURN_IF_ERROR(confine::SetNoNewPrivileges());
     const confine::FilterConstant own_pid{kOwnPid, static_cast<uint32_t>(getpid())};
@@ -175,7 +180,30 @@ class Monitor {
     }
   }
 
+  // For `wait`, when who started the container has taken our status. What cannot be written is
+  // not known later.
+  void RecordEnd(int wait_status) {
+    const std::string text = absl::StrCat(wait_status);
+    if (exit_status_) {
+      [[maybe_unused]] ssize_t written = write(exit_status_.get(), text.data(), text.size());
+    }
+  }
+
  private:
+  // Engines look for a container's files through its pid: `podman cp` joins the mount namespace of
+  // the pid and writes below "/". So ours has the container's root, and nothing of the host.
+  absl::Status EnterContainerRoot() {
+    if (mount_namespace_ && setns(mount_namespace_.get(), CLONE_NEWNS) != 0) {
+      return HostErrnoStatus(errno, "the mount namespace of the container's monitor");
+    }
+    mount_namespace_.reset();
+    if (!root_) return absl::OkStatus();
+    if (unshare(CLONE_NEWNS) != 0) return HostErrnoStatus(errno, "the monitor's mount namespace");
+    RETURN_IF_ERROR(confine::EnterRoot(root_));
+    root_.reset();
+    return absl::OkStatus();
+  }
+
   // The index of the first of `fds` that is ready; invalid ones are passed over. -1: timeout.
   int Poll(std::initializer_list<int> fds, int timeout_ms) {
     pollfd entries[8];
@@ -335,6 +363,9 @@ class Monitor {
   UniqueFd gofer_life_;  // The gofer ends when this closes.
   UniqueFd errors_;
   UniqueFd terminal_;
+  UniqueFd root_;
+  UniqueFd mount_namespace_;
+  UniqueFd exit_status_;
   UniqueFd log_;
   UniqueFd signals_;
   int32_t pid_ = 0;
@@ -360,6 +391,7 @@ int MonitorMain(int argc, char** argv) {
   }
   const int wait_status = monitor.Run();
   monitor.EndSandbox();
+  monitor.RecordEnd(wait_status);
   EndAs(wait_status);
 }
 

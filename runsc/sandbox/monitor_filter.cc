@@ -19,7 +19,7 @@ using confine::Without;
 constexpr FilterRule kRules[] = {
     {SYS_ppoll, {}, "waits for everything"},
     {SYS_read, {}, "signals; what the sandbox's processes write to stderr"},
-    {SYS_write, {}, "the log"},
+    {SYS_write, {}, "the log; how the container ended"},
     {SYS_recvmsg, {}, "replies of the sentry"},
     {SYS_sendmsg, {}, "signals and window sizes for the sentry"},
     {SYS_sendto, {}, "the command line, while starting"},

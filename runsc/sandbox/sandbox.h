@@ -44,6 +44,7 @@ struct SandboxStart {
   std::vector<GoferSource> gofers;
   Stdio stdio;
   std::string control_socket_path;   // Where the sentry's control socket is bound, in the state dir.
+  UniqueFd exit_status;  // Gets the container's wait status, in decimal, when it has ended.
   int log_fd = -1;                   // Borrowed; -1 for none.
   int debug_log_fd = -1;
   // Host-side namespaces the monitor enters (network: Docker's setup looks at /proc/PID/ns/net).
@@ -70,7 +71,7 @@ struct SandboxProcesses {
 // first process does not run before StartContainer. `after_namespaces` runs in the caller when the
 // monitor is in its namespaces and cgroup and before the sentry starts (prestart and
 // createRuntime hooks). On failure everything that was started is gone again.
-// Errors carry one of the texts of ENGINES.md ("executable file not found in $PATH", ...).
+// Errors carry one of the texts that engines match ("executable file not found in $PATH", ...).
 absl::StatusOr<SandboxProcesses> StartSandbox(
     SandboxStart start, const std::function<absl::Status(pid_t monitor)>& after_namespaces);
 
@@ -84,6 +85,7 @@ struct ExecStart {
   std::function<absl::Status(bool in_v2)> join_cgroup;
   UniqueFd cgroup_v2;
   std::vector<NamespacePath> namespaces;
+  UniqueFd mount_namespace;  // That of the container's monitor, which this one's enters.
 };
 absl::StatusOr<pid_t> StartExec(ExecStart start);
 

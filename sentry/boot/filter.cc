@@ -69,6 +69,7 @@ constexpr FilterRule kRules[] = {
     {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_RECV)}, "guest threads' calls"},
     {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_SEND)}, "the same"},
     {SYS_ioctl, {Equals(1, kNotifSetFlags)}, "the same"},
+    {SYS_ioctl, {Equals(1, SECCOMP_IOCTL_NOTIF_ADDFD)}, "the file that a guest thread maps"},
     {SYS_memfd_create, {}, "tmpfs files, shared memory, slots, System V segments"},
 
     // Memory. Nothing becomes executable after boot.
@@ -97,6 +98,7 @@ constexpr FilterRule kRules[] = {
     {SYS_clock_gettime, {}, "clocks where the vDSO cannot"},
     {SYS_clock_getres, {}, "clocks"},
     {SYS_clock_nanosleep, {}, "sleeps"},
+    {SYS_restart_syscall, {}, "what the kernel makes of a timed wait that SIGSTOP and SIGCONT interrupted"},
     {SYS_getrandom, {}, "guest's /dev/urandom, AT_RANDOM, hash seeds"},
     {SYS_prctl, {Equals(0, PR_SET_NAME)}, "thread names"},
     {SYS_openat, {}, "libraries that look for configuration: there is none",

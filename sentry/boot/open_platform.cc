@@ -1,5 +1,10 @@
 #include "sentry/boot/open_platform.h"
 
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -13,6 +18,21 @@ namespace caisson::boot {
 namespace {
 
 using PlatformOr = absl::StatusOr<std::unique_ptr<platform::Platform>>;
+
+// Every platform reaches guest memory by these two. A container's filter may refuse them: Docker's
+// default profile does without CAP_SYS_PTRACE, and guests would see EFAULT everywhere.
+absl::Status CheckMemoryCalls() {
+  uint64_t from = 0, to = 0;
+  iovec local{&to, sizeof(to)}, remote{&from, sizeof(from)};
+  if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == sizeof(to) &&
+      process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == sizeof(to)) {
+    return absl::OkStatus();
+  }
+  const int error = errno;
+  absl::Status status = HostErrnoStatus(error, "process_vm_readv and process_vm_writev are refused");
+  return absl::FailedPreconditionError(absl::StrCat(
+      status.message(), " (in a container, its seccomp profile must allow them: CAP_SYS_PTRACE for Docker's)"));
+}
 
 PlatformOr OpenPtrace() {
   Result<std::unique_ptr<platform::Platform>> opened = platform::ptrace::Open({});
@@ -41,6 +61,7 @@ PlatformOr OpenTrap(const HostFacts& facts, absl::string_view without) {
 
 PlatformOr OpenPlatform(const protocol::SandboxConfig& config, const HostFacts& facts) {
   const std::string& name = config.platform();
+  RETURN_IF_ERROR(CheckMemoryCalls());
   if (name == "ptrace") return OpenPtrace();
   if (name == "trap") return OpenTrap(facts, "");
   if (name == "trap-notify-off") return OpenTrap(facts, "notify");

@@ -47,7 +47,7 @@ class SharedMemory {
   Result<abi::ShmidDs> Stat(vfs::CallContext& ctx, int id, bool by_index, bool any, int* id_out);
   Result<void> Set(vfs::CallContext& ctx, int id, const abi::IpcPerm& perm);
   Result<void> Remove(vfs::CallContext& ctx, int id);
-  // SHM_LOCK and SHM_UNLOCK: noted, not done (PLATFORM.md 17). Errors: EPERM.
+  // SHM_LOCK and SHM_UNLOCK: noted, not done (docs/platform.md 17). Errors: EPERM.
   Result<void> Lock(vfs::CallContext& ctx, int id, bool lock, uint64_t memlock_limit);
   abi::ShmInfo64 Limits() const;
   abi::ShmInfo Info();

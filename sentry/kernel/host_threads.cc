@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#include "base/parker.h"
+
 namespace caisson::kernel {
 namespace {
 
@@ -14,39 +16,34 @@ constexpr size_t kMaxParked = 4;
 
 }  // namespace
 
+// Belongs to its own thread, to whoever has reserved it, or is in parked_. Changed by the others only
+// before they unpark it.
+class HostThreads::Thread {
+ public:
+  HostThreads* owner;
+  Parker parker;
+  void (*work)(void*) = nullptr;  // Null: it is to end.
+  void* argument = nullptr;
+};
+
 HostThreads::~HostThreads() {
   MutexLock lock(mu_);
   ending_ = true;
-  for (Thread* thread : parked_) {
-    thread->end = true;
-    thread->changed.Signal();
-  }
+  for (Thread* thread : parked_) thread->parker.Unpark();
   parked_.clear();
   while (threads_ != 0) none_left_.Wait(mu_);
 }
 
-Result<void> HostThreads::Run(void (*work)(void*), void* argument) {
+Result<HostThreads::Thread*> HostThreads::Reserve() {
   {
     MutexLock lock(mu_);
     if (!parked_.empty()) {
-      Thread& thread = *parked_.back();  // The one whose stack is still in the cache.
+      Thread* thread = parked_.back();  // The one whose stack is still in the cache.
       parked_.pop_back();
-      thread.argument = argument;
-      thread.work = work;
-      thread.changed.Signal();
-      return {};
+      return thread;
     }
     ++threads_;
   }
-  Result<void> made = Make(work, argument);
-  if (!made.ok()) {
-    MutexLock lock(mu_);
-    if (--threads_ == 0) none_left_.Broadcast();
-  }
-  return made;
-}
-
-Result<void> HostThreads::Make(void (*work)(void*), void* argument) {
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, kHostStackSize);
@@ -56,41 +53,70 @@ Result<void> HostThreads::Make(void (*work)(void*), void* argument) {
   sigfillset(&all);
   sigdelset(&all, SIGPROF);
   pthread_sigmask(SIG_SETMASK, &all, &old);
-  auto job = std::make_unique<FirstJob>(FirstJob{this, work, argument});
-  pthread_t thread;
-  const int error = pthread_create(&thread, &attr, &HostThreads::Main, job.get());
+  auto made = std::make_unique<Thread>();
+  made->owner = this;
+  pthread_t id;
+  const int error = pthread_create(&id, &attr, &HostThreads::Main, made.get());
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   pthread_attr_destroy(&attr);
-  if (error != 0) return Errno::kEAGAIN;
-  static_cast<void>(job.release());
+  if (error != 0) {
+    Ended();
+    return Errno::kEAGAIN;
+  }
+  return made.release();
+}
+
+void HostThreads::Start(Thread* thread, void (*work)(void*), void* argument) {
+  thread->argument = argument;
+  thread->work = work;
+  // Once marked it may end; Ring() only names an address.
+  Parker::Ring(thread->parker.Mark());
+}
+
+bool HostThreads::KeepLocked(Thread* thread) {
+  thread->work = nullptr;
+  if (ending_ || parked_.size() >= kMaxParked) return false;
+  parked_.push_back(thread);
+  return true;
+}
+
+void HostThreads::Release(Thread* thread) {
+  {
+    MutexLock lock(mu_);
+    if (KeepLocked(thread)) return;
+  }
+  Start(thread, nullptr, nullptr);
+}
+
+Result<void> HostThreads::Run(void (*work)(void*), void* argument) {
+  Thread* thread = TRY(Reserve());
+  Start(thread, work, argument);
   return {};
 }
 
-void* HostThreads::Main(void* first_job) {
+void* HostThreads::Main(void* thread) {
   HostThreads* owner;
-  Thread self;
   {
-    std::unique_ptr<FirstJob> job(static_cast<FirstJob*>(first_job));
-    owner = job->owner;
-    self.work = job->work;
-    self.argument = job->argument;
+    const std::unique_ptr<Thread> self(static_cast<Thread*>(thread));
+    owner = self->owner;
+    do {
+      static_cast<void>(self->parker.Park(Parker::kNever, [] { return false; }));
+      if (self->work == nullptr) break;
+      self->work(self->argument);
+    } while (owner->Park(*self));
   }
-  do {
-    self.work(self.argument);
-  } while (owner->Park(self));
+  owner->Ended();
   return nullptr;
 }
 
 bool HostThreads::Park(Thread& self) {
   MutexLock lock(mu_);
-  self.work = nullptr;
-  if (!ending_ && parked_.size() < kMaxParked) {
-    parked_.push_back(&self);
-    while (self.work == nullptr && !self.end) self.changed.Wait(mu_);
-    if (self.work != nullptr) return true;
-  }
+  return KeepLocked(&self);
+}
+
+void HostThreads::Ended() {
+  MutexLock lock(mu_);
   if (--threads_ == 0) none_left_.Broadcast();
-  return false;
 }
 
 }  // namespace caisson::kernel

@@ -16,28 +16,26 @@ namespace caisson::kernel {
 // Thread-safe. Work starts with all signals blocked but SIGPROF.
 class HostThreads {
  public:
+  class Thread;
+
   HostThreads() = default;
   ~HostThreads();  // Waits until no thread is left: all work must be about to end.
 
-  // Runs `work(argument)` on a thread. Errors: EAGAIN.
+  // A thread that sleeps until Start() or Release(), one of which must follow. Errors: EAGAIN.
+  Result<Thread*> Reserve() ABSL_LOCKS_EXCLUDED(mu_);
+  // Runs `work(argument)` on it.
+  void Start(Thread* thread, void (*work)(void*), void* argument);
+  void Release(Thread* thread) ABSL_LOCKS_EXCLUDED(mu_);
+  // Reserve() and Start().
   Result<void> Run(void (*work)(void*), void* argument) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  struct Thread {
-    void (*work)(void*) = nullptr;  // Null: nothing yet.
-    void* argument = nullptr;
-    bool end = false;
-    CondVar changed;
-  };
-  struct FirstJob {
-    HostThreads* owner;
-    void (*work)(void*);
-    void* argument;
-  };
-  static void* Main(void* first_job);
-  Result<void> Make(void (*work)(void*), void* argument);
-  // Sleeps until there is more work. False: the thread is to end, and must not touch this object again.
+  static void* Main(void* thread);
+  // Whether there is room for another one that does nothing; `thread` is that then.
+  bool KeepLocked(Thread* thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // False: the caller is to end, and must not touch this object again.
   bool Park(Thread& self) ABSL_LOCKS_EXCLUDED(mu_);
+  void Ended() ABSL_LOCKS_EXCLUDED(mu_);
 
   Mutex mu_;  // Innermost.
   CondVar none_left_;

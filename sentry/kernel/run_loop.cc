@@ -19,13 +19,8 @@ constexpr uint64_t kSyscallInstructionLength = 2;
 }  // namespace
 
 Result<void> Task::Prepare() {
-  IncRef();  // The thread's; ThreadMain drops it.
+  host_thread_ = TRY(kernel_.host_threads_.Reserve());
   kernel_.task_count_.fetch_add(1, std::memory_order_relaxed);
-  if (!kernel_.host_threads_.Run(&Task::ThreadMain, this).ok()) {
-    kernel_.task_count_.fetch_sub(1, std::memory_order_relaxed);
-    DecRef();
-    return Errno::kEAGAIN;
-  }
   return {};
 }
 
@@ -40,29 +35,26 @@ Result<void> Task::Start() {
 }
 
 void Task::Launch() {
-  gate_.store(Gate::kRun, std::memory_order_release);
-  gate_.notify_one();
+  IncRef();  // The thread's; ThreadMain drops it.
+  kernel_.host_threads_.Start(host_thread_, &Task::ThreadMain, this);
 }
 
 void Task::Abandon() {
-  gate_.store(Gate::kAbandon, std::memory_order_release);
-  gate_.notify_one();
+  kernel_.host_threads_.Release(host_thread_);
+  kernel_.task_count_.fetch_sub(1, std::memory_order_release);
 }
 
 void Task::ThreadMain(void* self) {
   RefPtr<Task> task = RefPtr<Task>::Adopt(static_cast<Task*>(self));
   Kernel& kernel = task->kernel_;
-  task->gate_.wait(Gate::kWait, std::memory_order_acquire);
-  if (task->gate_.load(std::memory_order_acquire) == Gate::kRun) {
-    {
-      MutexLock lock(task->cpu_mu_);
-      timespec ts{};  // What the thread has used for others before.
-      task->has_clock_ = pthread_getcpuclockid(pthread_self(), &task->cpu_clock_) == 0 &&
-                         clock_gettime(task->cpu_clock_, &ts) == 0;
-      task->cpu_clock_start_ = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
-    }
-    task->Run();
+  {
+    MutexLock lock(task->cpu_mu_);
+    timespec ts{};  // What the thread has used for others before.
+    task->has_clock_ = pthread_getcpuclockid(pthread_self(), &task->cpu_clock_) == 0 &&
+                       clock_gettime(task->cpu_clock_, &ts) == 0;
+    task->cpu_clock_start_ = static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
   }
+  task->Run();
   task.reset();
   kernel.task_count_.fetch_sub(1, std::memory_order_release);  // ~Kernel waits for this.
 }

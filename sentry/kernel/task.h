@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "platform/platform.h"
 #include "sentry/kernel/fd_table.h"
+#include "sentry/kernel/host_threads.h"
 #include "sentry/kernel/fs_context.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/pid.h"
@@ -38,6 +39,9 @@ namespace caisson::netstack {
 class NetNamespace;
 }
 
+namespace caisson::loader {
+struct PreparedImage;
+}
 namespace caisson::kernel {
 
 class Kernel;
@@ -122,7 +126,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   explicit Task(Init init);
   ~Task() override;
 
-  // Makes the host thread, which waits for Launch() or Abandon(), one of which must follow: so
+  // Finds a host thread, which waits for Launch() or Abandon(), one of which must follow: so
   // clone(2) can fail before the task can be seen. Errors: EAGAIN.
   Result<void> Prepare();
   void Launch();
@@ -356,8 +360,13 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   CpuTimes FreezeCpuTimes() ABSL_LOCKS_EXCLUDED(cpu_mu_);
   void ReleaseMemory();
   void ReleaseTracees();
+  // The same, and the host thread stays.
+  void LeaveMemory();
   // task_exec.cc
   Result<void> KillOtherThreads();
+  bool MayExecInPlace(const auth::Credentials& next, vfs::FileDescription& file);
+  Result<void> ReplaceMemory(RefPtr<mm::MemoryManager> mm, const loader::PreparedImage& image,
+                             int dumpable);
   Result<RefPtr<auth::Credentials>> ExecCredentials(vfs::FileDescription& file, bool* secure);
   bool BeginExecCredentials();
   void EndExecCredentials(bool committed);
@@ -423,8 +432,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   bool exited_ = false;  // Changed under the tasks and the signal lock: no longer live.
   RefPtr<ipc::SemUndoList> sem_undo_;  // Shared with CLONE_SYSVSEM.
   RefPtr<VforkGate> vfork_gate_;
-  enum class Gate : uint32_t { kWait, kRun, kAbandon };
-  std::atomic<Gate> gate_{Gate::kWait};
+  HostThreads::Thread* host_thread_ = nullptr;  // From Prepare() to Launch() or Abandon().
   // The host thread's CPU clock while it lives; the final times after.
   mutable Mutex cpu_mu_;
   bool has_clock_ ABSL_GUARDED_BY(cpu_mu_) = false;

@@ -1,5 +1,6 @@
 // execve(2) (Linux fs/exec.c, begin_new_exec(); security/commoncap.c).
 #include <algorithm>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "base/log.h"
@@ -9,6 +10,7 @@
 #include "sentry/loader/loader.h"
 #include "vfs/file_lock.h"
 #include "vfs/operations.h"
+#include "vfs/path_walk.h"
 
 namespace caisson::kernel {
 namespace {
@@ -179,6 +181,58 @@ Result<void> Task::KillOtherThreads() {
   return {};
 }
 
+// Whether the new program may have the old one's address space: that costs one request to it instead
+// of the end of a stub and another one. Not where the new program can or knows more than the old
+// one: nothing that a stub holds becomes trusted. Others may still come to share
+// the memory.
+bool Task::MayExecInPlace(const auth::Credentials& next, vfs::FileDescription& file) {
+  const auth::Credentials& old = *creds_;
+  if (next.ruid != old.ruid || next.euid != old.euid || next.rgid != old.rgid ||
+      next.egid != old.egid || (next.permitted & ~old.permitted) != 0)
+    return false;
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    if (group_->live_tasks != 1) return false;
+  }
+  if (mm_->ref_count() != 1 || mm_->dumpable() != 1) return false;
+  return vfs::MayAccess(*this, *file.inode(), vfs::kMayRead).ok();
+}
+
+// The old memory goes and `mm` comes, or if there is none the image comes into the old one's address
+// space, if nobody else has come to share it.
+Result<void> Task::ReplaceMemory(RefPtr<mm::MemoryManager> mm, const loader::PreparedImage& image,
+                                 int dumpable) {
+  RefPtr<mm::MemoryManager> old;
+  LeaveMemory();
+  if (!mm) {
+    (void)full_regs();  // All that the host thread has is replaced, so all must be known.
+    {
+      MutexLock lock(mu_);
+      // Under the lock nobody takes another reference.
+      if (mm_->ref_count() == 1) mm = mm_->Replace();
+      if (mm) {
+        mm->set_dumpable(dumpable);
+        old = std::exchange(mm_, mm);
+        comm_ = image.comm;
+      }
+    }
+    if (old) return loader::MapPrepared(*this, image, *mm);
+    mm = TRY(mm::MemoryManager::New(kernel_.platform(), &kernel_.shared_memory()));
+    TRY(loader::MapPrepared(*this, image, *mm));
+  }
+  context_->Detach();
+  mm->set_dumpable(dumpable);
+  {
+    MutexLock lock(mu_);
+    old = std::exchange(mm_, std::move(mm));
+    comm_ = image.comm;
+  }
+  const Usage memory = DropMm(std::move(old));
+  MutexLock lock(kernel_.tasks_mu());
+  group_->dead_usage.Add(memory);
+  return {};
+}
+
 SyscallResult Task::Exec(const ExecArgs& args) {
   vfs::WalkOptions options;
   options.allow_empty = args.empty_path;
@@ -212,29 +266,26 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.egid = creds->user_ns->FromKernelGid(creds->egid);
   RefPtr<NamespaceSet> namespaces = EnterTime(namespaces_);
   load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
-  loader::LoadedImage image = TRY(loader::LoadImage(*this, kernel_.platform(), load, program));
+  loader::PreparedImage image = TRY(loader::PrepareImage(*this, kernel_.platform(), load, program));
+  RefPtr<mm::MemoryManager> mm;
+  const bool in_place = !secure && MayExecInPlace(*creds, *program.file);
+  if (!in_place) {
+    mm = TRY(mm::MemoryManager::New(kernel_.platform(), &kernel_.shared_memory()));
+    TRY(loader::MapPrepared(*this, image, *mm));
+  }
 
   // The point of no return: from here a failure ends the process.
   TRY(KillOtherThreads());
   group_->timers().DeletePosixTimers();
-  ReleaseMemory();
-  image.mm->set_dumpable(secure ? 0 : 1);
+  if (Result<void> replaced = ReplaceMemory(std::move(mm), image, secure ? 0 : 1); !replaced.ok()) {
+    PrepareGroupExit(signal::kSIGSEGV);  // As force_fatal_sig() in bprm_execve().
+    return replaced.error();
+  }
   group_->membarrier_registrations.store(0, std::memory_order_relaxed);
   set_creds(RefPtr<const auth::Credentials>(creds));
-  RefPtr<mm::MemoryManager> old_mm = image.mm;
-  {
-    MutexLock lock(mu_);
-    std::swap(mm_, old_mm);
-    comm_ = image.comm;
-  }
   if (trace_flags_.load(std::memory_order_seq_cst) != 0) mm_->address_space().KeepCode();
   committed = true;
   if (namespaces != namespaces_) set_namespaces(std::move(namespaces));
-  const Usage memory = DropMm(std::move(old_mm));
-  {
-    MutexLock lock(kernel_.tasks_mu());
-    group_->dead_usage.Add(memory);
-  }
   if (vfork_gate_) {
     vfork_gate_->Open();
     vfork_gate_.reset();

@@ -29,6 +29,15 @@ void Task::PrepareGroupExit(int32_t wait_status) {
 // and exit (Linux mm_release()).
 void Task::ReleaseMemory() {
   if (!mm_) return;
+  LeaveMemory();
+  if (mm_->ref_count() == 1) {
+    context_->DetachLast(mm_->address_space());
+  } else {
+    context_->Detach();
+  }
+}
+
+void Task::LeaveMemory() {
   kernel_.futexes().ExitPi(futex::PiTask{.tid = pid().local(), .id = unique_id_, .id_of = nullptr});
   if (!robust_list.is_null()) {
     kernel_.futexes().ExitRobustList(*mm_, robust_list, pid().local());
@@ -39,7 +48,6 @@ void Task::ReleaseMemory() {
     if (mm_->ref_count() > 1) kernel_.futexes().ClearChildTid(*mm_, clear_child_tid);
     clear_child_tid = GuestAddr();
   }
-  context_->Detach();
 }
 
 // If it was the last reference to the address space: what that had used.
@@ -94,12 +102,15 @@ void Task::ExitTask() {
     fs = fs_;
   }
   sem_undo_.reset();
-  const Usage memory = DropMm(std::move(mm));  // A stub is dead before its parent's wait returns.
+  Usage memory;
   if (vfork_gate_) {
+    memory = DropMm(std::move(mm));
     vfork_gate_->Open();
     vfork_gate_.reset();
   }
   CloseTable(std::move(fds));
+  // A stub is dead before its parent's wait returns. It has had some time for that by now.
+  if (mm) memory = DropMm(std::move(mm));
   const CpuTimes times = FreezeCpuTimes();
   phase_.store(Phase::kDead, std::memory_order_seq_cst);
 

@@ -154,8 +154,8 @@ Result<uint64_t> AddVdso(ImagePlan& plan, const LoadArgs& args, const Placement&
 
 }  // namespace
 
-Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platform,
-                              const LoadArgs& args, const Program& program) {
+Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& platform,
+                                   const LoadArgs& args, const Program& program) {
   TRY(CheckArguments(program.argv, args.envp, args.path, args.stack_limit));
   ElfFile elf = TRY(ReadElf(ctx, program.file));
   const AddrRange guest = platform.guest_range();
@@ -245,7 +245,7 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
   auxv.push_back({abi::kAtGid, args.gid});
   auxv.push_back({abi::kAtEgid, args.egid});
   auxv.push_back({abi::kAtSecure, args.secure ? uint64_t{1} : uint64_t{0}});
-  // wrfsbase in guest code would bypass what the platform knows of fs (PLATFORM.md 11).
+  // wrfsbase in guest code would bypass what the platform knows of fs (docs/platform.md 11).
   auxv.push_back({abi::kAtHwcap2, args.hwcap2 & ~abi::kHwcap2FsGsBase});
   char random_bytes[16];
   Random::Fill(random_bytes, sizeof(random_bytes));
@@ -260,21 +260,12 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
   if (StackIsExecutable(elf)) stack_protection |= platform::kProtExec;
   plan.AddAnonymous(stack_range, stack_protection, true);
 
-  RefPtr<mm::MemoryManager> mm = TRY(mm::MemoryManager::New(platform, args.shared_memory));
-  TRY(mm->MapImage(ctx, plan.Mappings()));
-  static constexpr char kZeros[kPageSize] = {};
-  for (const AddrRange& clear : plan.Clears()) {
-    TRY(mm->CopyOut(clear.start, absl::Span<const char>(kZeros, clear.length())));
-  }
-  TRY(mm->CopyOut(stack.pointer, stack.bytes));
-
   uint64_t brk = PageRoundUp(image.brk);
   if (elf.is_dyn() && !interpreter.file && (args.personality & abi::kAddrNoRandomize) == 0)
     brk = place.dyn_base;
   brk += PageRoundDown(random.Next() % kBrkRandom);
-  mm->SetMmapBase(GuestAddr(place.mmap_base));
-  mm->set_stack_limit(args.stack_limit);
-  mm::MemoryManager::Layout layout;
+  PreparedImage prepared;
+  mm::MemoryManager::Layout& layout = prepared.layout;
   layout.start_code = GuestAddr(image.start_code);
   layout.end_code = GuestAddr(image.end_code);
   layout.start_data = GuestAddr(image.start_data);
@@ -286,15 +277,42 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
   layout.env_start = stack.env_start;
   layout.env_end = stack.env_end;
   layout.auxv = std::move(stack.auxv);
-  mm->SetLayout(layout);
-  mm->InitBreak(GuestAddr(brk));
-  mm->SetExecutable(program.file);
+  prepared.entry = GuestAddr(entry);
+  prepared.stack_pointer = stack.pointer;
+  prepared.comm = CommOf(args.path);
+  prepared.mappings = plan.Mappings();
+  prepared.clears = plan.Clears();
+  prepared.stack_bytes = std::move(stack.bytes);
+  prepared.mmap_base = GuestAddr(place.mmap_base);
+  prepared.stack_limit = args.stack_limit;
+  prepared.executable = program.file;
+  prepared.interpreter_denial = std::move(interpreter_denial);
+  return prepared;
+}
 
+Result<void> MapPrepared(vfs::CallContext& ctx, const PreparedImage& image, mm::MemoryManager& mm) {
+  TRY(mm.MapImage(ctx, image.mappings));
+  static constexpr char kZeros[kPageSize] = {};
+  for (const AddrRange& clear : image.clears)
+    TRY(mm.CopyOut(clear.start, absl::Span<const char>(kZeros, clear.length())));
+  TRY(mm.CopyOut(image.stack_pointer, image.stack_bytes));
+  mm.SetMmapBase(image.mmap_base);
+  mm.set_stack_limit(image.stack_limit);
+  mm.SetLayout(image.layout);
+  mm.InitBreak(image.layout.start_brk);
+  mm.SetExecutable(image.executable);
+  return {};
+}
+
+Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platform,
+                              const LoadArgs& args, const Program& program) {
+  PreparedImage image = TRY(PrepareImage(ctx, platform, args, program));
   LoadedImage loaded;
-  loaded.mm = std::move(mm);
-  loaded.entry = GuestAddr(entry);
-  loaded.stack_pointer = stack.pointer;
-  loaded.comm = CommOf(args.path);
+  loaded.mm = TRY(mm::MemoryManager::New(platform, args.shared_memory));
+  TRY(MapPrepared(ctx, image, *loaded.mm));
+  loaded.entry = image.entry;
+  loaded.stack_pointer = image.stack_pointer;
+  loaded.comm = std::move(image.comm);
   return loaded;
 }
 

@@ -69,16 +69,39 @@ struct Program {
 // opener's.
 Result<Program> Resolve(vfs::CallContext& ctx, const LoadArgs& args);
 
-struct LoadedImage {
-  RefPtr<mm::MemoryManager> mm;
+// What is to be mapped and stored, and where: all that can be known of an image without memory.
+struct PreparedImage {
   GuestAddr entry;          // First instruction (the interpreter's, if any).
   GuestAddr stack_pointer;  // 16-byte aligned, argc at the top.
   std::string comm;         // Last component of the path, 15 bytes at most.
+
+  // For MapPrepared().
+  std::vector<mm::ImageMapping> mappings;
+  std::vector<AddrRange> clears;
+  std::string stack_bytes;
+  mm::MemoryManager::Layout layout;
+  GuestAddr mmap_base;
+  uint64_t stack_limit = 0;
+  RefPtr<vfs::FileDescription> executable;
+  WriteDenial interpreter_denial;
 };
 
-// Makes a new address space with the image, its interpreter, stack, break and vDSO. Every field of
-// the file is checked: a hostile ELF gives ENOEXEC or what Linux gives. Errors: ENOEXEC, ENOMEM,
-// E2BIG, EIO, ELIBBAD, EACCES.
+// Reads and checks the image and its interpreter, and places them, stack, break and vDSO. Every
+// field of the file is checked: a hostile ELF gives ENOEXEC or what Linux gives. Errors: ENOEXEC,
+// ENOMEM, E2BIG, EIO, ELIBBAD, EACCES.
+Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& platform,
+                                   const LoadArgs& args, const Program& program);
+// Into an address space that is new. Errors: ENOMEM, EIO, EFAULT, and what mmap(2) of the files returns.
+Result<void> MapPrepared(vfs::CallContext& ctx, const PreparedImage& image, mm::MemoryManager& mm);
+
+struct LoadedImage {
+  RefPtr<mm::MemoryManager> mm;
+  GuestAddr entry;
+  GuestAddr stack_pointer;
+  std::string comm;
+};
+
+// All of it, with a new address space.
 Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platform,
                               const LoadArgs& args, const Program& program);
 

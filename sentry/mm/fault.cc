@@ -1,4 +1,4 @@
-// Faults, stack growth and copies that a fault interrupted (PLATFORM.md 19).
+// Faults, stack growth and copies that a fault interrupted (docs/platform.md 19).
 #include <algorithm>
 #include <cstring>
 

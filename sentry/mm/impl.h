@@ -72,6 +72,7 @@ class MemoryManager::Impl {
   uint32_t default_flags ABSL_GUARDED_BY(mu) = 0;  // mlockall(MCL_FUTURE): kVmaLocked and so on.
   Layout layout ABSL_GUARDED_BY(mu);
   RefPtr<vfs::FileDescription> executable ABSL_GUARDED_BY(mu);
+  bool must_clear ABSL_GUARDED_BY(mu) = false;  // What Replace() took over is still mapped.
   bool executable_denies ABSL_GUARDED_BY(mu) = false;  // We hold a DenyWrites() of its inode.
 
   // The last fault that VMAs allow although the host refused it.

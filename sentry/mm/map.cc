@@ -26,7 +26,7 @@ bool OnNoexecMount(const vfs::FileDescription& file) {
   return file.path().mount && (file.path().mount->flags() & vfs::kMountNoexec) != 0;
 }
 
-// There are no huge pages in the pool (PLATFORM.md 24): as Linux with nr_hugepages 0.
+// There are no huge pages in the pool (docs/platform.md 24): as Linux with nr_hugepages 0.
 Errno HugetlbError(uint32_t flags) {
   uint32_t shift = (flags >> abi::kMapHugeShift) & abi::kMapHugeMask;
   return shift == 0 || shift == 21 || shift == 30 ? Errno::kENOMEM : Errno::kEINVAL;
@@ -207,7 +207,7 @@ Result<GuestAddr> MemoryManager::Mmap(vfs::CallContext& ctx, const MmapArgs& arg
 
   VmaTree::Garbage garbage;
   MutexLock lock(impl_->mu);
-  // Large anonymous memory starts where a huge page can (PLATFORM.md 23).
+  // Large anonymous memory starts where a huge page can (docs/platform.md 23).
   uint64_t align = vma.anonymous() && length % kHugePage == 0 ? kHugePage : kPageSize;
   uint64_t address = args.addr.value;
   if (!fixed) address = TRY(impl_->PlaceLocked(args.addr.value, length, args.flags, align));

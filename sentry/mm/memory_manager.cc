@@ -56,7 +56,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   VmaTree::Garbage garbage;
   MutexLock lock(impl_->mu);
   // The lock is held across both, so that no mapping changes between the host's clone and the
-  // copy of the tree (PLATFORM.md 18).
+  // copy of the tree (docs/platform.md 18).
   std::unique_ptr<platform::AddressSpace> space = TRY(space_->Fork());
   auto child = std::make_unique<Impl>(impl_->platform, *space, impl_->shared_memory);
   MutexLock child_lock(child->mu);
@@ -102,6 +102,16 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   return RefPtr<MemoryManager>::Adopt(new MemoryManager(std::move(space), std::move(child)));
 }
 
+RefPtr<MemoryManager> MemoryManager::Replace() {
+  if (!space_->BeginProgram()) return nullptr;
+  auto impl = std::make_unique<Impl>(impl_->platform, *space_, impl_->shared_memory);
+  {
+    MutexLock lock(impl->mu);
+    impl->must_clear = true;
+  }
+  return RefPtr<MemoryManager>::Adopt(new MemoryManager(std::move(space_), std::move(impl)));
+}
+
 Result<void> MemoryManager::MapImage(vfs::CallContext& ctx,
                                      absl::Span<const ImageMapping> mappings) {
   std::vector<Vma> vmas;
@@ -137,6 +147,14 @@ Result<void> MemoryManager::MapImage(vfs::CallContext& ctx,
   for (size_t i = 0; i < ranges.size(); ++i) {
     if (!impl_->tree.IsFree(ranges[i])) return Errno::kEINVAL;
     if (i > 0 && ranges[i - 1].end > ranges[i].start) return Errno::kEINVAL;
+  }
+  if (impl_->must_clear) {
+    MapOp clear;
+    clear.kind = MapOp::Kind::kUnmap;
+    clear.addr = impl_->guest_range.start;
+    clear.length = impl_->guest_range.length();
+    ops.insert(ops.begin(), clear);
+    impl_->must_clear = false;
   }
   TRY(space_->Apply(ops));
   for (Vma& vma : vmas) impl_->tree.Insert(std::move(vma));

@@ -133,7 +133,7 @@ class GuestIoBuffer final : public IoBuffer {
   std::vector<IoVec> vec_;
 };
 
-// Thread-safe. One lock (mu_) is held across tree changes and the platform's work (PLATFORM.md
+// Thread-safe. One lock (mu_) is held across tree changes and the platform's work (docs/platform.md
 // 18: host operation first, tree second). Copies take it only to repair a fault.
 class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
  public:
@@ -144,6 +144,11 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   ~MemoryManager() override;
   // fork(2): a copy-on-write clone; MADV_DONTFORK and WIPEONFORK ranges as Linux.
   Result<RefPtr<MemoryManager>> Fork();
+
+  // execve(2): an empty one in this one's address space, which this one loses: it may only be
+  // destroyed then. Null if that cannot be (AddressSpace::BeginProgram()); nothing has changed then.
+  // The caller has the only reference, and calls MapImage() first.
+  RefPtr<MemoryManager> Replace();
 
   platform::AddressSpace& address_space() { return *space_; }
 

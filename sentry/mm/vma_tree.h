@@ -76,7 +76,7 @@ struct Vma {
 };
 
 // What the host is asked for: PROT_WRITE or PROT_EXEC alone would be unreadable for
-// process_vm_readv (PLATFORM.md 20), and are readable on x86 anyway.
+// process_vm_readv (docs/platform.md 20), and are readable on x86 anyway.
 constexpr platform::Protection HostProtection(uint32_t guest) {
   return (guest & 7) | ((guest & 6) != 0 ? platform::kProtRead : 0);
 }

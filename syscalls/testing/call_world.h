@@ -61,6 +61,8 @@ class CallWorld {
     creds->permitted = creds->effective = auth::kAllCapabilities;
     auto namespaces = MakeRef<kernel::NamespaceSet>();
     namespaces->mount = world_.ns();
+    namespaces->time = namespaces->time_for_children =
+        MakeRef<kernel::TimeNamespace>(kernel_.root_user_ns(), kernel::TimeOffsets{}, true);
     namespaces->uts = MakeRef<kernel::UtsNamespace>("host", "(none)", kernel_.root_user_ns(), true);
     namespaces->ipc = MakeRef<ipc::IpcNamespace>(kernel_.root_user_ns(), &kernel_.shared_memory(), uint64_t{0xEFFFFFFF});
     namespaces->net = MakeRef<netstack::NetNamespace>(MakeRef<netstack::UnixFlight>(),

@@ -190,6 +190,52 @@ class Run(RunscTest):
         waiting = self.start_wait("c")
         self.ok("kill", "c", "USR1")
         self.assertEqual(self.finish_wait(waiting), {"id": "c", "exitStatus": 7})
+        self.ok("delete", "c")
+
+    def test_wait_after_the_end(self):
+        for signal_name, status in (("USR1", 7), ("KILL", 137)):
+            self.create("c")
+            self.ok("start", "c")
+            self.ok("kill", "c", signal_name)
+            self.await_status("c", "stopped")
+            for _ in range(2):
+                self.assertEqual(json.loads(self.ok("wait", "c")), {"id": "c", "exitStatus": status})
+            self.ok("delete", "c")
+        self.fails("wait", "c", text="does not exist")
+
+    def test_wait_after_the_monitors_death(self):
+        self.create("c")
+        self.ok("start", "c")
+        os.kill(self.state("c")["pid"], signal.SIGKILL)
+        self.await_status("c", "stopped")
+        self.assertEqual(json.loads(self.ok("wait", "c"))["exitStatus"], 137)
+
+    def test_signal_0_asks_whether_it_runs(self):
+        self.create("c")
+        self.ok("kill", "c", "0")
+        self.ok("start", "c")
+        self.ok("kill", "c", "0")
+        self.assertEqual(self.status("c"), "running")
+        self.ok("kill", "c", "KILL")
+        self.await_status("c", "stopped")
+        self.fails("kill", "c", "0", text="container not running")
+
+    def test_the_pids_mount_namespace_shows_the_containers_root_only(self):
+        """`podman cp` enters it and writes below "/"."""
+        with open(os.path.join(self.bundle, "rootfs", "mark"), "w") as f:
+            f.write("of the container")
+        pid_file = os.path.join(self.dir, "exec.pid")
+        self.create("c")
+        self.ok("start", "c")
+        self.ok("exec", "--detach", "--pid-file", pid_file, "c", "sleep")
+        with open(pid_file) as f:
+            pids = [self.state("c")["pid"], int(f.read())]
+        for pid in pids:
+            self.assertEqual(os.listdir(f"/proc/{pid}/root"), os.listdir(os.path.join(self.bundle, "rootfs")))
+            with open(f"/proc/{pid}/root/mark") as f:
+                self.assertEqual(f.read(), "of the container")
+            with open(f"/proc/{pid}/mountinfo") as f:
+                self.assertEqual(len(f.readlines()), 1)
 
 
 class Exec(RunscTest):

@@ -283,6 +283,38 @@ def stub_killed():
         equal(workspace.call("exec", container.name, "/bin/echo", "fine").out, "fine\n", "exec")
 
 
+def stopped_and_continued(platform):
+    """The host may stop any process of a sandbox, as a debugger or an operator does: timed waits are restarted."""
+    saved = list(lib.RUNTIME_OPTIONS)
+    if lib.OURS:
+        lib.RUNTIME_OPTIONS += ["--platform=" + platform]
+    try:
+        script = "i=0; while :; do i=$((i+1)); echo $i | cat >/tmp/x; sleep 0.02; cp /tmp/x /tmp/y; mv /tmp/y /tmp/count; done"
+        with Container(edited(process__args=["/bin/sh", "-c", script])) as container:
+            equal(workspace.call("start", container.name).status, 0, "start")
+            count = lambda: int("0" + workspace.call("exec", container.name, "/bin/cat", "/tmp/count").out.strip())
+            until(lambda: count() > 0, "it does not run")
+            for pid in container.cgroup_pids():
+                if not lib.alive(pid):
+                    continue
+                name = comm(pid)
+                try:
+                    os.kill(pid, signal.SIGSTOP)
+                    time.sleep(0.1)  # Long enough for what waits with a time limit to be inside its call.
+                    os.kill(pid, signal.SIGCONT)
+                except ProcessLookupError:
+                    continue
+                equal(container.status(), "running", f"status after a stop of {name}")
+                before = count()
+                until(lambda: count() > before, f"it does not go on after a stop of {name}")
+    finally:
+        lib.RUNTIME_OPTIONS[:] = saved
+
+
+for which in ("trap", "trap-notify-off", "ptrace"):
+    add(f"each_stopped_and_continued_on_{which.replace('-', '_')}", stopped_and_continued, which)
+
+
 def comm(pid):
     try:
         with open(f"/proc/{pid}/comm") as file:

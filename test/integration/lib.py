@@ -173,14 +173,14 @@ def end(process, timeout):
         return "timeout"
 
 
-def collect(command, stdin, timeout):
+def collect(command, stdin, timeout, env=None):
     """Runs `command` to its end, or to the end of `timeout`."""
     # Pipes, as most callers have them; a process that outlives `command` and holds one open is not waited for.
     with tempfile.TemporaryFile() as source:
         source.write(stdin)
         source.seek(0)
         process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   start_new_session=True)
+                                   start_new_session=True, env=env)
     chunks = ([], [])
 
     def drain(stream, into):
@@ -318,6 +318,24 @@ def alive(pid):
 def cgroups_named(name):
     return [os.path.join(at, folder) for at, folders, _ in os.walk("/sys/fs/cgroup")
             for folder in folders if folder == name]
+
+
+def remove_cgroups(name):
+    for path in cgroups_named(name):
+        for at, _, _ in os.walk(path, topdown=False):
+            try:
+                os.rmdir(at)
+            except OSError:
+                pass
+
+
+def remove_abandoned_cgroups(prefix):
+    """Cgroups named after the pids of runs that were killed; their processes and mounts ended with their namespaces."""
+    names = {name for _, folders, _ in os.walk("/sys/fs/cgroup") for name in folders
+             if re.fullmatch(re.escape(prefix) + r"\d+", name)}
+    for name in names:
+        if not alive(int(name[len(prefix):])):
+            remove_cgroups(name)
 
 
 def until(predicate, what, seconds=20):

@@ -1,0 +1,130 @@
+// The filter of guest threads, run in an interpreter: what it allows from the blob is what
+// IsFreeHostCall() says, at every edge.
+#include "platform/trap/guest_filter.h"
+
+#include <gtest/gtest.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <cstring>
+#include <iterator>
+#include <random>
+
+#include "platform/stub/layout.h"
+#include "platform/trap/slot.h"
+
+namespace caisson::platform::trap {
+namespace {
+
+constexpr uint64_t kInside = stub::kBlobAddr + 0x1234, kOutside = 0x401000;
+
+// Classic BPF, as much of it as the filter uses; fails the test on anything else.
+uint32_t Evaluate(const std::vector<stub::BpfInstruction>& program, const seccomp_data& data) {
+  uint32_t a = 0, x = 0;
+  for (size_t pc = 0; pc < program.size(); ++pc) {
+    const stub::BpfInstruction& i = program[pc];
+    switch (i.code) {
+      case BPF_LD | BPF_W | BPF_ABS:
+        if (i.k + 4 > sizeof(data) || i.k % 4 != 0) return 0xdead;
+        std::memcpy(&a, reinterpret_cast<const char*>(&data) + i.k, 4);
+        break;
+      case BPF_LD | BPF_IMM: a = i.k; break;
+      case BPF_MISC | BPF_TAX: x = a; break;
+      case BPF_ALU | BPF_SUB | BPF_X: a -= x; break;
+      case BPF_JMP | BPF_JA: pc += i.k; break;
+      case BPF_JMP | BPF_JEQ | BPF_K: pc += a == i.k ? i.jump_true : i.jump_false; break;
+      case BPF_JMP | BPF_JGE | BPF_K: pc += a >= i.k ? i.jump_true : i.jump_false; break;
+      case BPF_JMP | BPF_JGE | BPF_X: pc += a >= x ? i.jump_true : i.jump_false; break;
+      case BPF_JMP | BPF_JGT | BPF_K: pc += a > i.k ? i.jump_true : i.jump_false; break;
+      case BPF_JMP | BPF_JSET | BPF_K: pc += (a & i.k) != 0 ? i.jump_true : i.jump_false; break;
+      case BPF_RET | BPF_K: return i.k;
+      default: return 0xdead;
+    }
+  }
+  return 0xdead;
+}
+
+uint32_t Ask(bool notify, uint64_t ip, uint64_t number, const uint64_t (&args)[6]) {
+  static const std::vector<stub::BpfInstruction> programs[] = {GuestFilter(false), GuestFilter(true)};
+  seccomp_data data{};
+  data.nr = static_cast<int>(number);
+  data.arch = AUDIT_ARCH_X86_64;
+  data.instruction_pointer = ip;
+  std::copy(std::begin(args), std::end(args), data.args);
+  return Evaluate(programs[notify], data);
+}
+
+TEST(GuestFilterTest, FreeHostCallsAreAllowedAndNothingElse) {
+  std::mt19937_64 random(7);
+  const uint64_t kStart = stub::kGuestRange.start.value, kEnd = stub::kGuestRange.end.value;
+  const uint64_t addresses[] = {0, kStart - 1, kStart, 0x400000, 0xfffff000, 0x7ffefffff000, 0x7fff00000000,
+                                kEnd - 0x1000, kEnd - 1, kEnd, stub::kBlobAddr, uint64_t{1} << 47,
+                                ~uint64_t{0} - 0xfff, uint64_t{1} << 63};
+  const uint64_t lengths[] = {0, 1, 0x1000, 0x1001, 0xfbfff000, 0xfc000000, 0xfc000001, 0xffffffff,
+                              uint64_t{1} << 32, ~uint64_t{0}, kEnd};
+  const uint64_t thirds[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 14, uint64_t{1} << 32, (uint64_t{1} << 32) | 4};
+  const uint64_t flags[] = {0x32, 0x4032, 0x22, 0x12, 0x33, 0x31, 0x100032, 0x132, uint64_t{1} << 32 | 0x32};
+  int free = 0;
+  for (uint64_t number : {SYS_munmap, SYS_mmap, SYS_madvise, SYS_mprotect, SYS_mremap, SYS_brk, SYS_clone}) {
+    for (uint64_t address : addresses) {
+      for (uint64_t length : lengths) {
+        for (uint64_t third : thirds) {
+          for (uint64_t flag : flags) {
+            for (uint64_t moved : {uint64_t{0}, random() % 3 * 0x1000}) {
+              const uint64_t args[6] = {address + moved, length - moved / 2, third, flag};
+              const bool is_free = IsFreeHostCall(number, args);
+              free += is_free;
+              ASSERT_EQ(Ask(true, kInside, number, args),
+                        is_free ? SECCOMP_RET_ALLOW : SECCOMP_RET_USER_NOTIF)
+                  << number << std::hex << " " << args[0] << " " << args[1] << " " << third << " " << flag;
+              // Without notifications, and from anywhere else, none is.
+              ASSERT_EQ(Ask(false, kInside, number, args), SECCOMP_RET_TRAP);
+              ASSERT_NE(Ask(true, kOutside, number, args), SECCOMP_RET_ALLOW);
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(free, 1000);
+}
+
+// By itself, without the filter's help: no free call touches what is not the guest's.
+TEST(GuestFilterTest, FreeHostCallsStayInTheGuestsRange) {
+  std::mt19937_64 random(8);
+  for (int i = 0; i < 1'000'000; ++i) {
+    const uint64_t base = i % 2 ? stub::kGuestRange.end.value : uint64_t{0x7ffefffff000};
+    const uint64_t args[6] = {base + random() % 0x20000000 - 0x10000000, random() % 0x120000000, 0, 0x32};
+    if (IsFreeHostCall(SYS_munmap, args)) {
+      ASSERT_LE(args[0] + args[1], stub::kGuestRange.end.value);
+      ASSERT_EQ(Ask(true, kInside, SYS_munmap, args), SECCOMP_RET_ALLOW);
+    } else {
+      ASSERT_EQ(Ask(true, kInside, SYS_munmap, args), SECCOMP_RET_USER_NOTIF);
+    }
+  }
+}
+
+TEST(GuestFilterTest, OnlyTheDescriptorOfHostCallsCanBeClosed) {
+  for (uint64_t first : {0, 1, 62, 63, 64})
+    for (uint64_t last : {uint64_t{0}, uint64_t{63}, uint64_t{64}, uint64_t{0xffffffff}, uint64_t{1} << 32 | 63})
+      for (uint64_t flags : {uint64_t{0}, uint64_t{2}, uint64_t{1} << 32}) {
+        const uint64_t args[6] = {first, last, flags};
+        EXPECT_EQ(Ask(true, kInside, SYS_close_range, args) == SECCOMP_RET_ALLOW,
+                  first == kHostCallFd && last == kHostCallFd && flags == 0);
+      }
+}
+
+TEST(GuestFilterTest, GuestsCallsThatChangeMappingsTrap) {
+  const uint64_t args[6] = {};
+  for (uint64_t number : {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_brk, SYS_madvise, SYS_clone})
+    EXPECT_EQ(Ask(true, kOutside, number, args), SECCOMP_RET_TRAP);
+  EXPECT_EQ(Ask(true, kOutside, SYS_read, args), SECCOMP_RET_USER_NOTIF);
+  EXPECT_EQ(Ask(true, kInside, SYS_rt_sigreturn, args), SECCOMP_RET_ALLOW);
+  EXPECT_EQ(Ask(true, kInside, SYS_getpid, args), SECCOMP_RET_USER_NOTIF);
+}
+
+}  // namespace
+}  // namespace caisson::platform::trap
