@@ -50,6 +50,7 @@ struct PtraceState {
   bool listening = false;     // PTRACE_LISTEN.
   bool at_end = false;        // `stopped` at PTRACE_EVENT_EXIT: the task may have been killed already.
   bool trap_pending = false;    // JOBCTL_TRAP_STOP: PTRACE_INTERRUPT; any stop is one.
+  bool trapping = false;        // JOBCTL_TRAPPING: who attaches waits for a stop, or for word that there is none.
   bool notify_pending = false;  // JOBCTL_TRAP_NOTIFY: a seized tracee's group goes on.
   int wait_code = 0;          // What wait(2) has not seen: a signal, and an event << 8.
   bool has_info = false;
@@ -119,6 +120,9 @@ class Ptrace {
 
   // TracerPid of /proc; 0 if there is none.
   static int32_t TracerTid(Task& target, const PidNamespace& ns);
+
+  // By a tracee that was to stop for who attaches and does not.
+  static void EndTrapping(Task& tracee);
 
   // For clone(2), before the child runs: makes it a tracee like its parent where that is asked for.
   // The signal lock of the child's group is held too. Returns the event to report.

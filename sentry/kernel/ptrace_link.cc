@@ -90,7 +90,7 @@ Result<void> Ptrace::Attach(Task& tracer, Task& target, bool seize, uint32_t opt
     target.trace_flags_.store(kTraced, std::memory_order_seq_cst);
     // A stopped one comes to a stop of the tracer's.
     if (target.group_->stop_signal != 0 && target.stop_counted_) {
-      state.trap_pending = moves = true;
+      state.trap_pending = state.trapping = moves = true;
       target.SignalWake(false);
     }
     break;
@@ -110,11 +110,18 @@ void Ptrace::AwaitStop(Task& tracer, Task& target) {
       MutexLock lock(tracer.kernel_.tasks_mu());
       if (target.trace_.tracer != &tracer || target.exited_ || target.IsKilled()) break;
       MutexLock signal_lock(target.group_->signal_mu);
-      if (target.trace_.stopped || !target.trace_.trap_pending) break;
+      if (!target.trace_.trapping) break;
     }
     if (!tracer.BlockKillable(time::kNever).ok()) break;
   }
   tracer.group().child_events.Remove(waiter);
+}
+
+void Ptrace::EndTrapping(Task& tracee) {
+  MutexLock lock(tracee.kernel_.tasks_mu());
+  MutexLock signal_lock(tracee.group_->signal_mu);
+  tracee.trace_.trapping = false;
+  if (Task* tracer = tracee.trace_.tracer) tracer->group().child_events.Notify(kReadable);
 }
 
 PtraceEvent Ptrace::InheritLocked(Task& parent, Task& child, uint64_t flags, int exit_signal) {
@@ -154,7 +161,7 @@ void Ptrace::UnlinkLocked(Task& tracee, Grave* grave) {
   state.seized = false;
   state.options = 0;
   grave->creds.push_back(std::move(state.tracer_creds));
-  state.trap_pending = state.notify_pending = false;
+  state.trap_pending = state.notify_pending = state.trapping = false;
   state.stopped = state.listening = state.at_end = false;
   tracee.trace_flags_.store(0, std::memory_order_seq_cst);
   tracee.RenewAnswers();

@@ -38,7 +38,7 @@ int Task::PtraceStop(const PtraceStopArgs& args) {
       trace_.listening = false;
       trace_.at_end = !args.killable;
       // Not notify_pending: a SIGCONT since PtraceTrap() looked at the group is to be told of.
-      trace_.trap_pending = false;
+      trace_.trap_pending = trace_.trapping = false;
       trace_.wait_code = args.code;
       trace_.has_info = args.info != nullptr;
       if (args.info != nullptr) trace_.info = *args.info;
@@ -238,6 +238,7 @@ bool Task::PtraceTrap() {
   if (all_stopped) group_->NotifyStopped(signo);
   if (!seized) {
     if (signo != 0) PtraceStop({.code = signo, .why = signal::kCldStopped});
+    else Ptrace::EndTrapping(*this);  // A SIGCONT has come.
     return true;
   }
   if (signo == 0) signo = signal::kSIGTRAP;
