@@ -125,6 +125,7 @@ absl::StatusOr<int> WaitInForeground(pid_t monitor, UniqueFd master) {
   } else {
     LetGoOfStdio();
   }
+  const bool terminal = isatty(STDIN_FILENO) != 0;
   Pump in(STDIN_FILENO, master.get());
   Pump out(master.get(), STDOUT_FILENO);
   while (true) {
@@ -135,7 +136,9 @@ absl::StatusOr<int> WaitInForeground(pid_t monitor, UniqueFd master) {
     if (poll(fds, 4, -1) < 0 && errno != EINTR) return HostErrnoStatus(errno, "poll");
     if (fds[1].revents != 0) TakeSignals(signals.get(), monitor, master ? master.get() : -1);
     if (fds[2].revents != 0) out.Step();
-    if (fds[3].revents != 0) in.Step();
+    // A terminal in raw mode ends when it is hung up: then the container's is too. The signal alone
+    // would be lost on whoever handles it just before reading on.
+    if (fds[3].revents != 0 && !in.Step() && terminal) master.reset();
     if (fds[0].revents != 0) break;
   }
   while (master && Readable(master.get()) && out.Step()) {
