@@ -183,6 +183,7 @@ void TrapContext::SignalThread() {
   // StopRunning() clears the flag before it takes the lock.
   if (signal_thread_ == nullptr || !running_.load()) return;
   signal_thread_->Signal();
+  signalled_.store(true, std::memory_order_relaxed);
   watched_ = true;
   shared_.watchdog.Add(this, signal_thread_->pid());
 }
@@ -281,7 +282,10 @@ bool TrapContext::Run(Registers& regs) {
                        IsCanonicalUser(regs.rip);
   if (!by_call || fp_changed_ || regs.rip != shown_.rip) FlushCopies(*space_);
   if (std::exchange(copy_failed_, false) && regs.rip == shown_.rip) regs.rax = kCopyFailed;
-  if (thread_->at() == Stop::kNotification) {
+  // An interrupt that was sent before the call, and that has not been seen, may withdraw it at any moment:
+  // the host says of an answer that meets it "sent", and makes the call again. So it comes first. (In the
+  // trampoline it may have come unseen; then it comes twice.)
+  if (thread_->at() == Stop::kNotification && !signalled_.load(std::memory_order_relaxed)) {
     if (Same(regs, shown_, kTold) && Same(regs, shown_, kUnknown) && AnswerNotification(regs))
       return true;
   } else if (by_call) {
@@ -319,7 +323,11 @@ bool TrapContext::AnswerNotification(Registers& regs) {
   return true;
 }
 
-bool TrapContext::BringToTrap() { return thread_->BringToTrap() == Stop::kTrap; }
+bool TrapContext::BringToTrap() {
+  if (thread_->BringToTrap() != Stop::kTrap) return false;
+  signalled_.store(false, std::memory_order_relaxed);
+  return true;
+}
 
 // At a trap that took the place of a notification: `regs` gets what that did not tell.
 void TrapContext::Complete(Registers& regs) {
@@ -400,6 +408,7 @@ bool TrapContext::HandleStop(Stop stop, Registers& regs, Event& event) {
 bool TrapContext::HandleTrap(Registers& regs, Event& event) {
   const HostThread::SignalInfo& info = thread_->signal_info();
   const bool of_cpu = info.code > 0;
+  if (!of_cpu && info.signo == kInterruptSignal) signalled_.store(false, std::memory_order_relaxed);
   // Others' are from us, or from an administrator of the host.
   if (!of_cpu && !(info.signo == kInterruptSignal && interrupt_.exchange(false))) {
     if (thread_->interrupted_state() == kCall) {

@@ -117,6 +117,9 @@ class TrapContext final : public Context {
 
   Mutex mu_;  // Before Watchdog::mu_.
   HostThread* signal_thread_ ABSL_GUARDED_BY(mu_) = nullptr;  // thread_, for other threads.
+  // Set under mu_ while guest code may run, read when it does not: an interrupt was sent that we have not
+  // seen arrive.
+  std::atomic<bool> signalled_{false};
   bool watched_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<Answers> answers_ ABSL_GUARDED_BY(mu_);  // In the page of signal_thread_.
   TrapAddressSpace* prepared_space_ ABSL_GUARDED_BY(mu_) = nullptr;
