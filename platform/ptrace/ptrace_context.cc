@@ -35,7 +35,7 @@ uint64_t GuessTrapNumber(const SignalInfo& info) {
 
 }  // namespace
 
-PtraceContext::PtraceContext(const Shared& shared) : shared_(shared) {}
+PtraceContext::PtraceContext(const Shared& shared) : shared_(shared), cpu_time_(shared.clock, shared.proc) {}
 
 PtraceContext::~PtraceContext() { Detach(); }
 
@@ -87,8 +87,8 @@ Result<void> PtraceContext::Enter(stub::StubAddressSpace& space) {
     MutexLock lock(mu_);
     signal_tid_ = tid;
     signal_pid_ = pid_;
-    thread_ticks_ = SwitchTicks();
   }
+  cpu_time_.Begin(pid_, tid);
   // What the thread has from one that it ran before does not count.
   std::vector<char> state = std::move(pending_fp_);
   pending_fp_.clear();
@@ -217,16 +217,14 @@ Event PtraceContext::Switch(AddressSpace& space, Registers& regs) {
   }
   const uint64_t start = stub::CpuClock::Now();
   shared_.placement.OnSwitch(pair_, start);
-  started_at_.store(start, std::memory_order_relaxed);
+  cpu_time_.Enter(start);
   running_.store(true);
   while (!interrupt_.load()) {
     if (RunOnce(regs, event)) break;
   }
   running_.store(false, std::memory_order_relaxed);
   if (event.kind == Event::Kind::kInterrupted) interrupt_.store(false);
-  started_at_.store(0, std::memory_order_relaxed);
-  ticks_.store(ticks_.load(std::memory_order_relaxed) + stub::CpuClock::Now() - start,
-               std::memory_order_relaxed);
+  cpu_time_.Leave(stub::CpuClock::Now());
   return event;
 }
 
@@ -362,44 +360,10 @@ void PtraceContext::ResetFpState() {
   if (!set.ok()) LOG_DEBUG("the extended state of a thread that is gone was not reset");
 }
 
-uint64_t PtraceContext::SwitchTicks() const {
-  uint64_t ticks = ticks_.load(std::memory_order_relaxed);
-  const uint64_t started = started_at_.load(std::memory_order_relaxed);
-  const uint64_t now = stub::CpuClock::Now();
-  if (started != 0 && now > started) ticks += now - started;
-  return ticks;
-}
-
-// Of the present host thread. `open`: ask the host, if that has not been done yet.
-uint64_t PtraceContext::HostThreadTime(bool open) {
-  if (signal_tid_ == 0) return 0;
-  const uint64_t in_switch = shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
-  if (open && !schedstat_ && shared_.proc != nullptr) {
-    Result<UniqueFd> fd =
-        shared_.proc->Open(stub::ProcView::File::kSchedstat, signal_pid_, signal_tid_);
-    if (fd.ok()) {
-      // The thread may have run for others before. Until now it has run at most so long for us.
-      schedstat_ = std::move(fd).value();
-      const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
-      schedstat_base_ = all - std::min(all, in_switch);
-    }
-  }
-  if (!schedstat_) return in_switch;
-  const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
-  return all - std::min(all, schedstat_base_);
-}
-
-uint64_t PtraceContext::GuestCpuTime() {
-  MutexLock lock(mu_);
-  reported_ns_ = std::max(reported_ns_, ended_ns_ + HostThreadTime(/*open=*/true));
-  return reported_ns_;
-}
-
 // The host thread is about to end, or has.
 void PtraceContext::ForgetHostThread() {
+  cpu_time_.End();
   MutexLock lock(mu_);
-  ended_ns_ += HostThreadTime(/*open=*/false);
-  schedstat_.reset();
   signal_tid_ = 0;
 }
 

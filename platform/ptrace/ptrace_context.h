@@ -14,7 +14,7 @@
 #include "platform/ptrace/host_ptrace.h"
 #include "platform/ptrace/placement.h"
 #include "platform/stub/address_space.h"
-#include "platform/stub/cpu_clock.h"
+#include "platform/stub/thread_clock.h"
 
 namespace caisson::platform::ptrace {
 
@@ -42,7 +42,7 @@ class PtraceContext final : public Context {
   Result<void> GetFpState(absl::Span<char> out) override;
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override;
-  uint64_t GuestCpuTime() override;
+  uint64_t GuestCpuTime() override { return cpu_time_.Time(); }
 
  private:
   // Makes a host thread in `space` and seizes it.
@@ -58,8 +58,6 @@ class PtraceContext final : public Context {
   void SetKilled(Event& event);
   void ForgetHostThread() ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<char>& fp_buffer();
-  uint64_t SwitchTicks() const;
-  uint64_t HostThreadTime(bool open) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Shared& shared_;
   // The tracer's alone.
@@ -78,20 +76,13 @@ class PtraceContext final : public Context {
   std::atomic<bool> interrupt_{false};
   std::atomic<bool> running_{false};
 
+  stub::ThreadClock cpu_time_;
+
   Mutex mu_;  // Innermost.
   pid_t signal_tid_ ABSL_GUARDED_BY(mu_) = 0;  // tid_, for other threads.
   pid_t signal_pid_ ABSL_GUARDED_BY(mu_) = 0;
   stub::StubAddressSpace* prepared_space_ ABSL_GUARDED_BY(mu_) = nullptr;
   pid_t prepared_tid_ ABSL_GUARDED_BY(mu_) = 0;
-  // CPU time. A host thread that nobody asked about has the time spent in Switch().
-  UniqueFd schedstat_ ABSL_GUARDED_BY(mu_);             // Of signal_tid_, once asked for.
-  uint64_t ended_ns_ ABSL_GUARDED_BY(mu_) = 0;          // Of host threads that have ended.
-  uint64_t schedstat_base_ ABSL_GUARDED_BY(mu_) = 0;    // What it said before this context, about.
-  uint64_t thread_ticks_ ABSL_GUARDED_BY(mu_) = 0;      // ticks_ when this one started.
-  uint64_t reported_ns_ ABSL_GUARDED_BY(mu_) = 0;       // Never less than before.
-
-  std::atomic<uint64_t> ticks_{0};      // Spent in Switch() so far,
-  std::atomic<uint64_t> started_at_{0}; // and since when it has been in it; 0: it is not.
 };
 
 }  // namespace caisson::platform::ptrace

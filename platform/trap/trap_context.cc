@@ -67,7 +67,8 @@ thread_local TrapContext* t_stopped = nullptr;
 
 }  // namespace
 
-TrapContext::TrapContext(const Shared& shared) : shared_(shared), spinner_(shared.spin_group) {}
+TrapContext::TrapContext(const Shared& shared)
+    : shared_(shared), spinner_(shared.spin_group), cpu_time_(shared.clock, shared.proc) {}
 
 TrapContext::~TrapContext() {
   Detach();
@@ -227,7 +228,7 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
     return event;
   }
   const uint64_t start = stub::CpuClock::Now();
-  started_at_.store(start, std::memory_order_relaxed);
+  cpu_time_.Enter(start);
   if (!Run(regs)) {
     SetKilled(event);
     return event;
@@ -247,8 +248,7 @@ Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
   StopRunning();
   t_stopped = this;
   const uint64_t now = stub::CpuClock::Now();
-  started_at_.store(0, std::memory_order_relaxed);
-  ticks_.store(ticks_.load(std::memory_order_relaxed) + now - start, std::memory_order_relaxed);
+  cpu_time_.Leave(now);
   if (thread_ != nullptr) {
     Count(stop);
     // A trap is handed over by the slot too, whatever made it.

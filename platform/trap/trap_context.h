@@ -10,7 +10,7 @@
 
 #include "base/mutex.h"
 #include "platform/platform.h"
-#include "platform/stub/cpu_clock.h"
+#include "platform/stub/thread_clock.h"
 #include "platform/trap/copies.h"
 #include "platform/trap/spinner.h"
 #include "platform/trap/trap_address_space.h"
@@ -55,7 +55,7 @@ class TrapContext final : public Context {
   Result<void> GetFpState(absl::Span<char> out) override;
   Result<void> SetFpState(absl::Span<const char> in) override;
   void ResetFpState() override;
-  uint64_t GuestCpuTime() override;
+  uint64_t GuestCpuTime() override { return cpu_time_.Time(); }
   void SetAnswers(const Answers& answers) override ABSL_LOCKS_EXCLUDED(mu_);
   void ClearAnswers() override ABSL_LOCKS_EXCLUDED(mu_);
   size_t CopiedIn(GuestAddr from, absl::Span<char> to) override { return copies_.In(from, to); }
@@ -84,8 +84,6 @@ class TrapContext final : public Context {
   void SetKilled(Event& event);
   void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
   void ForgetHostThread() ABSL_LOCKS_EXCLUDED(mu_);
-  uint64_t SwitchTicks() const;
-  uint64_t HostThreadTime(bool open) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SignalThread() ABSL_LOCKS_EXCLUDED(mu_);
   void Count(HostThread::Stop stop);
   void FlushCounts();
@@ -124,15 +122,7 @@ class TrapContext final : public Context {
   std::optional<Answers> answers_ ABSL_GUARDED_BY(mu_);  // In the page of signal_thread_.
   TrapAddressSpace* prepared_space_ ABSL_GUARDED_BY(mu_) = nullptr;
   std::unique_ptr<HostThread> prepared_thread_ ABSL_GUARDED_BY(mu_);
-  // CPU time. A host thread that nobody asked about has the time spent in Switch().
-  UniqueFd schedstat_ ABSL_GUARDED_BY(mu_);        // Of signal_thread_, once asked for.
-  uint64_t schedstat_base_ ABSL_GUARDED_BY(mu_) = 0;  // What it said before this context, about.
-  uint64_t thread_ticks_ ABSL_GUARDED_BY(mu_) = 0;    // ticks_ when this host thread came.
-  uint64_t ended_ns_ ABSL_GUARDED_BY(mu_) = 0;        // Of those that have gone.
-  uint64_t reported_ns_ ABSL_GUARDED_BY(mu_) = 0;     // Never less than before.
-
-  std::atomic<uint64_t> ticks_{0};        // Spent in Switch() so far,
-  std::atomic<uint64_t> started_at_{0};   // and since when it has been in it; 0: it is not.
+  stub::ThreadClock cpu_time_;
 };
 
 }  // namespace caisson::platform::trap

@@ -61,50 +61,16 @@ void TrapContext::ResetFpState() {
   if (!set.ok()) LOG_DEBUG("the extended state of a thread that is gone was not reset");
 }
 
-uint64_t TrapContext::SwitchTicks() const {
-  uint64_t ticks = ticks_.load(std::memory_order_relaxed);
-  const uint64_t started = started_at_.load(std::memory_order_relaxed);
-  const uint64_t now = stub::CpuClock::Now();
-  if (started != 0 && now > started) ticks += now - started;
-  return ticks;
-}
-
-// Of the present host thread. `open`: ask the host, if that has not been done yet.
-uint64_t TrapContext::HostThreadTime(bool open) {
-  if (signal_thread_ == nullptr) return 0;
-  const uint64_t in_switch = shared_.clock.ToNs(SwitchTicks() - thread_ticks_);
-  if (open && !schedstat_ && shared_.proc != nullptr) {
-    Result<UniqueFd> fd = shared_.proc->Open(stub::ProcView::File::kSchedstat,
-                                             signal_thread_->pid(), signal_thread_->tid());
-    if (fd.ok()) {
-      // The thread may have run for others before. Until now it has run at most so long for us.
-      schedstat_ = std::move(fd).value();
-      const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
-      schedstat_base_ = all - std::min(all, in_switch);
-    }
-  }
-  if (!schedstat_) return in_switch;
-  const uint64_t all = stub::ProcView::ReadThreadTime(schedstat_.get());
-  return all - std::min(all, schedstat_base_);
-}
-
-uint64_t TrapContext::GuestCpuTime() {
-  MutexLock lock(mu_);
-  reported_ns_ = std::max(reported_ns_, ended_ns_ + HostThreadTime(/*open=*/true));
-  return reported_ns_;
-}
-
 void TrapContext::TakeHostThread() {
+  cpu_time_.Begin(thread_->pid(), thread_->tid());
   MutexLock lock(mu_);
   signal_thread_ = thread_.get();
-  thread_ticks_ = SwitchTicks();
-  if (signal_thread_ != nullptr) signal_thread_->SetAnswers(answers_ ? &*answers_ : nullptr);
+  signal_thread_->SetAnswers(answers_ ? &*answers_ : nullptr);
 }
 
 void TrapContext::ForgetHostThread() {
+  cpu_time_.End();
   MutexLock lock(mu_);
-  ended_ns_ += HostThreadTime(/*open=*/false);
-  schedstat_.reset();
   if (signal_thread_ != nullptr) signal_thread_->SetAnswers(nullptr);
   signal_thread_ = nullptr;
 }
