@@ -2,7 +2,7 @@
 """Debian's stock kernel, booted in QEMU without any help of a CPU: 6.1 on Debian 12, the oldest that is supported.
 
 It has neither the synchronous wake-up of 6.6 nor what 6.11 mended, so notifications are not used there. The root file
-system is made on the spot: busybox, runsc, a shell's bundle and some guest tests. Nothing of the host is changed; the
+system is made on the spot: busybox, runsc, a shell's bundle, some with limits (cgroup2_guest.py) and some guest tests. Nothing of the host is changed; the
 kernel's package is only unpacked, in CAISSON_KERNEL_CACHE (default /var/cache/caisson/kernel).
 """
 
@@ -16,6 +16,7 @@ import stat
 import subprocess
 import sys
 
+import cgroup2_guest
 import guest_bundle
 import lib
 from lib import equal, true
@@ -50,6 +51,7 @@ if [ -z "$SWITCHED" ]; then
 fi
 say uname uname -r
 for platform in PLATFORMS; do say $platform run $platform shell; say $platform.why why; done
+CGROUPS
 for guest in GUESTS; do say $guest runsc run --bundle /bundles/$guest x; done
 echo '<<end'; echo '>>end 0'
 poweroff -f
@@ -118,8 +120,10 @@ def make_root(root):
     with open(os.path.join(shell, "config.json"), "w") as file:
         json.dump(lib.spec(args=["/bin/sh", "-c", "echo hello | cat; (exit 3); echo $?; exit 4"]), file)
     guest_bundle.make(os.path.join(root, "bundles"), exclude=SLOW)
+    cgroup2_guest.make(os.path.join(root, "bundles"))
     with open(os.path.join(root, "init"), "w") as file:
-        file.write(INIT.replace("PLATFORMS", " ".join(PLATFORMS)).replace("GUESTS", " ".join(guest_bundle.SELECTION)))
+        file.write(INIT.replace("PLATFORMS", " ".join(PLATFORMS)).replace("GUESTS", " ".join(guest_bundle.SELECTION))
+                   .replace("CGROUPS", cgroup2_guest.script()))
     os.chmod(os.path.join(root, "init"), 0o755)
 
 
@@ -168,7 +172,7 @@ def cases(marks, text):
 
     return [("boots", boots), ("from_the_initramfs", shell("initramfs")),
             *((platform.replace("-", "_"), shell(platform)) for platform in PLATFORMS), ("auto_says_why", auto_says_why),
-            *((name, guest(name)) for name in guest_bundle.SELECTION)]
+            *cgroup2_guest.cases(said), *((name, guest(name)) for name in guest_bundle.SELECTION)]
 
 
 def main():
