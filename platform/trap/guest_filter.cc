@@ -28,11 +28,6 @@ constexpr uint32_t Low(uint64_t v) { return static_cast<uint32_t>(v); }
 
 }  // namespace
 
-bool NeedsRegisters(uint32_t number) {
-  return std::find(std::begin(kNeedRegisters), std::end(kNeedRegisters), number) !=
-         std::end(kNeedRegisters);
-}
-
 bool ChangesMappings(uint32_t number) {
   return std::find(std::begin(kChangeMappings), std::end(kChangeMappings), number) !=
          std::end(kChangeMappings);
