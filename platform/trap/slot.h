@@ -144,6 +144,7 @@ struct ThreadPage {
   alignas(64) uint32_t host_count;
   uint32_t host_rings;   // Not 0: the sentry believes only a notification that they are done.
   uint32_t host_closes;  // Not 0: kHostCallFd is closed afterwards.
+  uint32_t host_asks;    // Not 0: the thread rings before them, and gets kHostCallFd as the answer.
   HostCall host_calls[kMaxHostCalls];
 };
 static_assert(sizeof(ThreadPage) <= kPageSize);
