@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "platform/stub/layout.h"
 #include "platform/testing/testing.h"
 #include "platform/trap/blob.h"
@@ -169,10 +170,15 @@ TEST_F(HostileTest, HostCallsOfItsOwn) {
       {SYS_madvise, {kData.value, 0x1000, MADV_DONTNEED}, true},
       {SYS_mprotect, {kData.value, 0x1000, PROT_READ}, true},
       {SYS_close_range, {trap::kHostCallFd, trap::kHostCallFd, 0}, true},
-      {SYS_mprotect, {kData.value, 0x1000, PROT_READ | PROT_WRITE}, false},
+      {SYS_mprotect, {kData.value, 0x1000, PROT_READ | PROT_WRITE}, true},
+      {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_PRIVATE | MAP_FIXED, trap::kHostCallFd}, true},
+      {SYS_mprotect, {kData.value, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC}, false},
+      {SYS_mprotect, {kData.value, 0x1000, 0x1000000 | PROT_READ}, false},
       {SYS_mprotect, {kData.value, 0x1000, PROT_EXEC}, false},
       {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_SHARED | MAP_FIXED, trap::kHostCallFd}, false},
       {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_PRIVATE | MAP_FIXED, 0}, false},
+      {SYS_mmap, {kData.value, 0x1000, PROT_EXEC, MAP_PRIVATE | MAP_FIXED, trap::kHostCallFd}, false},
+      {SYS_mmap, {0, 0x1000, PROT_READ, MAP_PRIVATE, trap::kHostCallFd}, false},
       {SYS_mmap, {kData.value, 0x1000, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
       {SYS_mmap, {0, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS}, false},
       {SYS_mmap, {stub::kControlAddr, 0x1000, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
@@ -227,6 +233,8 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
                                         trap::kHost | trap::kParked, trap::kTrap | trap::kSleeping, 7};
   const size_t offsets[] = {offsetof(trap::Slot, state), offsetof(trap::Slot, host_result),
                             offsetof(trap::Slot, host_left), offsetof(trap::Slot, ucontext)};
+  UniqueFd file(memfd_create("file", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(file.get(), 0x1000), 0);
   for (size_t offset : offsets) {
     for (uint32_t value : states) {
       auto space = NewSpace();
@@ -265,7 +273,8 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
       for (int i = 0; i < 100; ++i) {
         bool ok = space->Apply({MapAnonymous(kData, 0x2000, kReadWrite)}).ok();
         ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kProtRead)}).ok();
-        ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kReadWrite)}).ok();
+        ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kReadWrite | kProtExec)}).ok();
+        ok = ok && space->Apply({MapFile(kData, 0x1000, kProtRead, file.get(), false)}).ok();
         if (!ok || RunGuest(*victim, *space, regs).kind == Kind::kKilled) break;
       }
       stop = true;

@@ -139,6 +139,65 @@ TEST_F(PatchedCallTest, AllRegistersMakeTheRoundTrip) {
   }
 }
 
+// As a return from a handler does.
+TEST_F(PatchedCallTest, AnAnswerCanReplaceRcxAndR11) {
+  Start([](Code& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.mov(c.rbx, c.rcx);
+    c.mov(c.rbp, c.r11);
+    c.mov(c.r12, c.rax);
+    c.jmp(again);
+  });
+  const uint64_t traps = Count("trap");
+  for (uint64_t i = 0; i < 10 * kOften; ++i) {
+    ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+    context_->GeneralRegisters(regs_);
+    if (i > 0 && i % 3 != 1) {
+      ASSERT_EQ(regs_.rbx, 0x1000 + i);
+      ASSERT_EQ(regs_.rbp, 0x200000 + i);
+    } else if (i > 0) {
+      ASSERT_EQ(regs_.rbx, kCode.value + 7);
+      ASSERT_EQ(regs_.rbp & 0xcd5, 0x41u);
+    }
+    if (i > 0) {
+      ASSERT_EQ(regs_.r12, i - 1);
+    }
+    if (i % 5 == 0) context_->FullRegisters(regs_);
+    regs_.eflags = 0x202 | (i % 2 ? 0x8d5 : 0x41);
+    if (i % 3 != 0) {
+      regs_.rcx = 0x1001 + i;
+      regs_.r11 = 0x200001 + i;
+    } else {
+      regs_.eflags = 0x243;
+      regs_.rcx = regs_.rip;
+      regs_.r11 = regs_.eflags;
+    }
+    regs_.rax = i;
+  }
+  context_.reset();
+  if (TestPlatformName() == "trap") {
+    EXPECT_LT(Count("trap") - traps, 4 * kOften);
+  }
+}
+
+// A step set by a return from a handler is one of the guest's instructions, never of ours.
+TEST_F(PatchedCallTest, AnAnswerCanBeginAStep) {
+  Start(Loop);
+  CallsArrive(kOften);
+  for (int i = 0; i < 50; ++i) {
+    regs_.eflags |= 0x100;
+    const Event event = RunGuest(*context_, *space_, regs_);
+    ASSERT_EQ(event.kind, Kind::kException);
+    ASSERT_EQ(event.signo, SIGTRAP);
+    ASSERT_EQ(regs_.rip, kCode.value);  // Behind the jump.
+    regs_.eflags &= ~uint64_t{0x100};
+    CallsArrive(1);
+  }
+}
+
 TEST_F(PatchedCallTest, InterruptsLoseAndRepeatNothing) {
   Start(Loop);
   std::atomic<bool> stop{false};

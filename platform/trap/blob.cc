@@ -232,6 +232,9 @@ class Generator : public Xbyak::CodeGenerator {
     mov(ebp, dword[page + offsetof(ThreadPage, host_count)]);
     lea(r15, ptr[page + offsetof(ThreadPage, host_calls)]);
     xor_(r14d, r14d);
+    cmp(dword[page + offsetof(ThreadPage, host_asks)], 0);
+    je(next);
+    Doorbell();
     L(next);
     test(ebp, ebp);
     jz(done);

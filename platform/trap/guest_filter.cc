@@ -23,15 +23,12 @@ constexpr uint32_t kNeedRegisters[] = {
 constexpr uint32_t kChangeMappings[] = {SYS_mmap, SYS_mprotect, SYS_munmap,
                                         SYS_brk,  SYS_mremap,   SYS_madvise};
 
+constexpr uint32_t kMapFile = MAP_PRIVATE | MAP_FIXED, kMapAnonymous = kMapFile | MAP_ANONYMOUS;
+
 constexpr uint32_t High(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
 constexpr uint32_t Low(uint64_t v) { return static_cast<uint32_t>(v); }
 
 }  // namespace
-
-bool NeedsRegisters(uint32_t number) {
-  return std::find(std::begin(kNeedRegisters), std::end(kNeedRegisters), number) !=
-         std::end(kNeedRegisters);
-}
 
 bool ChangesMappings(uint32_t number) {
   return std::find(std::begin(kChangeMappings), std::end(kChangeMappings), number) !=
@@ -46,13 +43,15 @@ bool IsFreeHostCall(uint64_t number, const uint64_t (&args)[6]) {
       if (args[2] != MADV_DONTNEED && args[2] != MADV_FREE) return false;
       break;
     case SYS_mprotect:
-      if ((args[2] & ~uint64_t{PROT_READ}) != 0) return false;
+      if ((args[2] & ~uint64_t{PROT_READ | PROT_WRITE}) != 0) return false;
       break;
-    case SYS_mmap:
+    case SYS_mmap: {
+      const uint64_t flags = args[3] & ~uint64_t{MAP_NORESERVE};
       if ((args[2] & ~uint64_t{PROT_READ | PROT_WRITE}) != 0 ||
-          (args[3] & ~uint64_t{MAP_NORESERVE}) != (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED))
+          (flags != kMapAnonymous && (flags != kMapFile || args[4] != kHostCallFd)))
         return false;
       break;
+    }
     default:
       return false;
   }
@@ -121,15 +120,23 @@ void AllowFreeHostCalls(stub::BpfBuilder& b, uint32_t otherwise) {
   map.Load(arg(3, true));
   must(map, BPF_JEQ, 0);
   map.Load(arg(3));
-  map.IfSkip(BPF_JEQ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 2);
-  must(map, BPF_JEQ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE);
+  stub::BpfBuilder file;
+  file.IfSkip(BPF_JEQ, kMapFile, 2);
+  must(file, BPF_JEQ, kMapFile | MAP_NORESERVE);
+  file.Load(arg(4, true));
+  must(file, BPF_JEQ, 0);
+  file.Load(arg(4));
+  must(file, BPF_JEQ, kHostCallFd);
+  map.IfSkip(BPF_JEQ, kMapAnonymous, static_cast<uint8_t>(file.size() + 1));
+  map.IfSkip(BPF_JEQ, kMapAnonymous | MAP_NORESERVE, static_cast<uint8_t>(file.size()));
+  map.Append(file);
   map.Skip(static_cast<uint8_t>(advise.size()));
 
   stub::BpfBuilder protect;  // Before `map`.
   protect.Load(arg(2, true));
   must(protect, BPF_JEQ, 0);
   protect.Load(arg(2));
-  protect.UnlessSkip(BPF_JSET, ~uint32_t{PROT_READ}, 1);
+  protect.UnlessSkip(BPF_JSET, ~uint32_t{PROT_READ | PROT_WRITE}, 1);
   protect.Return(otherwise);
   protect.Skip(static_cast<uint8_t>(map.size() + advise.size()));
 

@@ -14,10 +14,6 @@ namespace caisson::platform::trap {
 // ends the thread.
 std::vector<stub::BpfInstruction> GuestFilter(bool notify);
 
-// Calls whose handlers look at more registers than the arguments, or replace them: they come as
-// SIGSYS in any case, and their sites are not patched.
-bool NeedsRegisters(uint32_t number);
-
 // Calls that change mappings: they come as SIGSYS too, since a thread in the handler can make host
 // calls, but their sites are patched.
 bool ChangesMappings(uint32_t number);

@@ -66,7 +66,7 @@ TEST(GuestFilterTest, FreeHostCallsAreAllowedAndNothingElse) {
   const uint64_t lengths[] = {0, 1, 0x1000, 0x1001, 0xfbfff000, 0xfc000000, 0xfc000001, 0xffffffff,
                               uint64_t{1} << 32, ~uint64_t{0}, kEnd};
   const uint64_t thirds[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 14, uint64_t{1} << 32, (uint64_t{1} << 32) | 4};
-  const uint64_t flags[] = {0x32, 0x4032, 0x22, 0x12, 0x33, 0x31, 0x100032, 0x132, uint64_t{1} << 32 | 0x32};
+  const uint64_t flags[] = {0x32, 0x4032, 0x22, 0x12, 0x4012, 0x2, 0x11, 0x33, 0x31, 0x100032, 0x132, uint64_t{1} << 32 | 0x32};
   int free = 0;
   for (uint64_t number : {SYS_munmap, SYS_mmap, SYS_madvise, SYS_mprotect, SYS_mremap, SYS_brk, SYS_clone}) {
     for (uint64_t address : addresses) {
@@ -74,7 +74,9 @@ TEST(GuestFilterTest, FreeHostCallsAreAllowedAndNothingElse) {
         for (uint64_t third : thirds) {
           for (uint64_t flag : flags) {
             for (uint64_t moved : {uint64_t{0}, random() % 3 * 0x1000}) {
-              const uint64_t args[6] = {address + moved, length - moved / 2, third, flag};
+              const uint64_t fds[] = {kHostCallFd, kHostCallFd - 1, 0, uint64_t{1} << 32 | kHostCallFd, ~uint64_t{0}};
+              const uint64_t args[6] = {address + moved, length - moved / 2, third, flag,
+                                        fds[moved == 0 ? 0 : random() % 5]};
               const bool is_free = IsFreeHostCall(number, args);
               free += is_free;
               ASSERT_EQ(Ask(true, kInside, number, args),

@@ -222,7 +222,20 @@ void HostThread::AnswerCall(const Registers& r) {
   to.rbx = r.rbx, to.rbp = r.rbp, to.rsp = r.rsp;
   to.r12 = r.r12, to.r13 = r.r13, to.r14 = r.r14, to.r15 = r.r15;
   to.rflags = r.eflags;
+  answered_all_ = !IsAfterCall(r);
+  if (answered_all_) {
+    slot_->rcx = answered_rcx_ = r.rcx;
+    slot_->r11 = answered_r11_ = r.r11;
+    copies_ |= kAllRegisters;
+  }
+  if (copies_ != 0) slot_->copies = std::exchange(copies_, 0);
   Resume();
+}
+
+void HostThread::AddAnswered(Registers& regs) const {
+  if (!answered_all_) return;
+  regs.rcx = answered_rcx_;
+  regs.r11 = answered_r11_;
 }
 
 bool HostThread::SaveFpState(absl::Span<char> out) {
@@ -245,7 +258,7 @@ bool HostThread::SaveFpState(absl::Span<char> out) {
 
 void HostThread::LoadFpState(absl::Span<const char> in) {
   std::memcpy(slot_memory_ + kCopyOffset, in.data(), in.size());
-  slot_->copies = kLoadFp;
+  copies_ = kLoadFp;
 }
 
 HostThread::Stop HostThread::BringToTrap() {

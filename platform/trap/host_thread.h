@@ -103,8 +103,12 @@ class HostThread {
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then
   // Wait() says what the thread does now.
   bool Answer(uint64_t rax);
-  // Answers the call of a patched site: the thread goes on with these registers.
+  // Answers the call of a patched site: the thread goes on with these registers. If rcx and r11 are not what
+  // a call leaves there, no copies may wait to be stored.
   void AnswerCall(const Registers& regs);
+  static bool IsAfterCall(const Registers& r) { return r.rcx == r.rip && r.r11 == r.eflags; }
+  // What the last answer was, for a thread that has not got it yet: with the two registers.
+  void AddAnswered(Registers& regs) const;
   // With rax the number and rip behind the call; fs and gs base are not known.
   Registers call_registers() const;
   uint64_t call_result() const { return call_.rax; }
@@ -186,6 +190,9 @@ class HostThread {
   Notification notification_;
   uint64_t doorbell_id_ = 0;  // The notification that a trap or call waits in; 0: none that we know.
   CallRegisters call_{};      // Our copy.
+  uint32_t copies_ = 0;       // For the next answer: what the trampoline does besides.
+  bool answered_all_ = false;  // The last one had kAllRegisters, with these.
+  uint64_t answered_rcx_ = 0, answered_r11_ = 0;
   uint32_t interrupted_state_ = 0;
   // Spinning.
   uint32_t spin_ = 0;

@@ -44,8 +44,8 @@ struct alignas(64) CallRegisters {
 static_assert(sizeof(CallRegisters) == 128);
 
 // Slot::copies: the extended state, in the slot's last page, is loaded; or it is stored there and the call
-// handed over once more.
-inline constexpr uint32_t kLoadFp = 0x40000000, kSaveFp = 0x80000000;
+// handed over once more. Or rcx and r11 are loaded from the slot: else they are what `syscall` leaves there.
+inline constexpr uint32_t kLoadFp = 0x40000000, kSaveFp = 0x80000000, kAllRegisters = 0x20000000;
 
 // Bytes of the last page that the trampoline stores.
 struct CopyOutRecord {
@@ -62,9 +62,10 @@ inline constexpr size_t kMaxCopiedString = 256;  // With what is before it in it
 struct Slot {
   alignas(64) uint32_t state;
   // What the trampoline does before it goes on, the sentry's: a number of copy_out records to store, or
-  // one of the flags below.
+  // kSaveFp, or kLoadFp and kAllRegisters.
   uint32_t copies;
-  uint32_t unused[14];
+  uint64_t rcx, r11;  // kAllRegisters.
+  uint32_t unused[10];
   CallRegisters registers;
 
   // kTrap. Addresses on the slot's stack, as the kernel passed them to the handler.
@@ -143,6 +144,7 @@ struct ThreadPage {
   alignas(64) uint32_t host_count;
   uint32_t host_rings;   // Not 0: the sentry believes only a notification that they are done.
   uint32_t host_closes;  // Not 0: kHostCallFd is closed afterwards.
+  uint32_t host_asks;    // Not 0: the thread rings before them, and gets kHostCallFd as the answer.
   HostCall host_calls[kMaxHostCalls];
 };
 static_assert(sizeof(ThreadPage) <= kPageSize);

@@ -228,6 +228,8 @@ class Emitter {
     Raw({0x48, 0x0f, 0xae, 0xab});  // xrstor64 [rbx + kCopyOffset]
     g_.dd(static_cast<uint32_t>(kCopyOffset));
     out_.fp_loaded = Here();
+    g_.test(g_.ecx, kAllRegisters);
+    g_.jnz(all_, Xbyak::CodeGenerator::T_NEAR);
     g_.jmp(restore_, Xbyak::CodeGenerator::T_NEAR);
     out_.fp_loaded_end = Here();
     g_.L(save);
@@ -238,6 +240,24 @@ class Emitter {
     g_.xchg(g_.dword[g_.rbx + offsetof(Slot, state)], g_.ecx);
     g_.jmp(wait_, Xbyak::CodeGenerator::T_NEAR);
     g_.L(none);
+  }
+
+  // As restore_, where no register is left to jump by: gs is still the slot's, or the guest's thread would
+  // not be here.
+  void AllRegisters() {
+    g_.L(all_);
+    g_.lea(g_.rsp, g_.ptr[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
+    g_.popfq();
+    for (const Saved& s : Rest()) {
+      if (s.reg.getIdx() != g_.rbx.getIdx()) g_.mov(s.reg, g_.qword[g_.rbx + kRegs + s.offset]);
+    }
+    g_.mov(g_.rax, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rax)]);
+    g_.mov(g_.rcx, g_.qword[g_.rbx + offsetof(Slot, rcx)]);
+    g_.mov(g_.r11, g_.qword[g_.rbx + offsetof(Slot, r11)]);
+    g_.mov(g_.rsp, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rsp)]);
+    g_.mov(g_.rbx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rbx)]);
+    g_.putSeg(g_.gs);
+    g_.jmp(g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rip))]);
   }
 
   // rbx: the slot, ecx: how many records. Registers and instructions as Trampoline says.
@@ -331,10 +351,13 @@ class Emitter {
     g_.mov(g_.rsp, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rsp)]);
     g_.mov(g_.rbx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rbx)]);
     g_.jmp(g_.rcx);
+    AllRegisters();
     out_.restore_end = Here();
 
     g_.L(more);
     if (hooks_.xfeatures != 0) ExtendedState();
+    g_.test(g_.ecx, kAllRegisters);
+    g_.jnz(all_, Xbyak::CodeGenerator::T_NEAR);
     CopyOut();
 
     g_.L(ring);
@@ -415,7 +438,7 @@ class Emitter {
   const uint64_t address_;
   const TrampolineHooks& hooks_;
   Trampoline out_;
-  Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_, wait_;
+  Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_, wait_, all_;
 };
 
 const std::array<Saved, 12>& Emitter::Rest() {
