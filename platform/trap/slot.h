@@ -54,7 +54,6 @@ struct CopyOutRecord {
   uint32_t offset;  // In the slot.
 };
 inline constexpr size_t kMaxCopiesOut = 8;
-inline constexpr size_t kMaxCopyIn = 1024;
 inline constexpr size_t kMaxCopiedString = 256;  // With what is before it in its 8 bytes.
 
 // Everything here can be written by any guest thread of the stub at any time: the sentry copies a
@@ -89,11 +88,10 @@ struct Slot {
   alignas(64) int64_t host_result;
   uint32_t host_left;
 
-  // Copies that go along with a patched call (copies.h). The bytes of copy_out are in the slot's
-  // last page.
+  // Copies that go along with a patched call (copies.h). The bytes are in the slot's last page: first those
+  // that came in, which the sentry takes out at once, then those of copy_out.
   alignas(64) uint64_t copied_in;  // Valid for calls that have a CopyRule.
   CopyOutRecord copy_out[kMaxCopiesOut];
-  alignas(64) char copy_in[kMaxCopyIn];
 };
 
 // Before the slot's thread starts; `slot` is the sentry's mapping of it.
@@ -108,6 +106,7 @@ inline constexpr size_t kStackOffset = kPageSize;
 inline constexpr size_t kStackSize = 2 * kPageSize;
 inline constexpr size_t kCopyOffset = 3 * kPageSize;
 inline constexpr size_t kCopySize = kPageSize;
+inline constexpr size_t kMaxCopyIn = kCopySize;
 static_assert(sizeof(Slot) <= kStackOffset);
 static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
 

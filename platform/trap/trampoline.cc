@@ -142,7 +142,7 @@ class Emitter {
     out_.committed = Here();
   }
 
-  // What CopyRules say of call ecx goes to Slot::copy_in. The slot has all registers but rax, rsp and
+  // What CopyRules say of call ecx goes to the slot's last page. The slot has all registers but rax, rsp and
   // rcx's number; `cld` because guests may have set the flag. A fault goes on at copy_in_failed.
   void CopyIn() {
     Xbyak::Label sized, failed, copied, string, next;
@@ -159,7 +159,7 @@ class Emitter {
     g_.test(g_.ecx, g_.ecx);
     g_.jz(commit_, Xbyak::CodeGenerator::T_NEAR);
     g_.mov(g_.rsi, reg(g_.rcx));
-    g_.lea(g_.rdi, g_.ptr[g_.rax + offsetof(Slot, copy_in)]);
+    g_.lea(g_.rdi, g_.ptr[g_.rax + static_cast<uint32_t>(kCopyOffset)]);
     g_.test(g_.edx, g_.edx);
     g_.js(string);
     g_.mov(g_.r8d, g_.edx);

@@ -53,6 +53,10 @@ say uname uname -r
 for platform in PLATFORMS; do say $platform run $platform shell; say $platform.why why; done
 CGROUPS
 for guest in GUESTS; do say $guest runsc run --bundle /bundles/$guest x; done
+# The emulated CPU has protection keys, which few machines have. First without a sandbox.
+pku="cpu_state_test --gtest_filter=ProtectionKey*"
+say pku.native /bundles/cpu_state_test/rootfs/bin/$pku
+for platform in trap-notify-off ptrace; do say pku.$platform runsc --platform=$platform run --bundle /bundles/cpu_state_test x; done
 echo '<<end'; echo '>>end 0'
 poweroff -f
 """
@@ -120,6 +124,7 @@ def make_root(root):
     with open(os.path.join(shell, "config.json"), "w") as file:
         json.dump(lib.spec(args=["/bin/sh", "-c", "echo hello | cat; (exit 3); echo $?; exit 4"]), file)
     guest_bundle.make(os.path.join(root, "bundles"), exclude=SLOW)
+    guest_bundle.make(os.path.join(root, "bundles"), ["cpu_state_test"], only="ProtectionKey*")
     cgroup2_guest.make(os.path.join(root, "bundles"))
     with open(os.path.join(root, "init"), "w") as file:
         file.write(INIT.replace("PLATFORMS", " ".join(PLATFORMS)).replace("GUESTS", " ".join(guest_bundle.SELECTION))
@@ -170,8 +175,15 @@ def cases(marks, text):
             true(status == 0 and "PASSED" in output, output[-3000:])
         return run
 
+    def pku(name):
+        def run():
+            output, status = said(f"pku.{name}")
+            true(status == 0 and "[  PASSED  ] 3 tests." in output and "SKIPPED" not in output, output[-3000:])
+        return run
+
     return [("boots", boots), ("from_the_initramfs", shell("initramfs")),
             *((platform.replace("-", "_"), shell(platform)) for platform in PLATFORMS), ("auto_says_why", auto_says_why),
+            *((f"protection_keys_{name}", pku(name)) for name in ("native", "trap-notify-off", "ptrace")),
             *cgroup2_guest.cases(said), *((name, guest(name)) for name in guest_bundle.SELECTION)]
 
 
