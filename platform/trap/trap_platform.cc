@@ -84,7 +84,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);
   sigprocmask(SIG_BLOCK, &child, nullptr);
-  const ThreadBlob threads = GenerateThreadBlob(config.notify, xfeatures & ~kPkru);
+  const ThreadBlob threads = GenerateThreadBlob(config.notify, xfeatures);
   const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru, threads.code);
   stub::ZygoteConfig zygote_config;
   zygote_config.oom_score_adj = config.stub_oom_score_adj;

@@ -54,7 +54,7 @@ for platform in PLATFORMS; do say $platform run $platform shell; say $platform.w
 CGROUPS
 for guest in GUESTS; do say $guest runsc run --bundle /bundles/$guest x; done
 # The emulated CPU has protection keys, which few machines have. First without a sandbox.
-pku="cpu_state_test --gtest_filter=ProtectionKey*"
+pku="cpu_state_test --gtest_color=no --gtest_filter=ProtectionKey*"
 say pku.native /bundles/cpu_state_test/rootfs/bin/$pku
 for platform in trap-notify-off ptrace; do say pku.$platform runsc --platform=$platform run --bundle /bundles/cpu_state_test x; done
 echo '<<end'; echo '>>end 0'
@@ -161,13 +161,15 @@ def cases(marks, text):
             equal(said(name), (SHELL_SAYS, 4), name)
         return run
 
+    def release():
+        return tuple(int(part) for part in said("uname")[0].split("-")[0].split(".")[:2])
+
     def auto_says_why():
-        release = tuple(int(part) for part in said("uname")[0].split("-")[0].split(".")[:2])
         why = said("auto.why")[0]
-        if release < (6, 11):
+        if release() < (6, 11):
             true("trap platform: notifications are used from Linux 6.11 on" in why, repr(why))
         else:
-            equal(why, "", f"Linux {release}")
+            equal(why, "", f"Linux {release()}")
 
     def guest(name):
         def run():
@@ -177,8 +179,12 @@ def cases(marks, text):
 
     def pku(name):
         def run():
-            output, status = said(f"pku.{name}")
-            true(status == 0 and "[  PASSED  ] 3 tests." in output and "SKIPPED" not in output, output[-3000:])
+            output, _ = said(f"pku.{name}")
+            failed = set(re.findall(r"^\[  FAILED  \] (\S+)", output, re.M))
+            # Before Linux 6.12 the kernel writes a signal's frame with the rights of the interrupted code, and kills who has none.
+            equal(failed, {"ProtectionKeyTest.CallsWorkWithEverythingDenied"} if name == "trap-notify-off" and release() < (6, 12) else set(),
+                  f"failures in {output[-3000:]}")
+            true(f"[  PASSED  ] {3 - len(failed)} test" in output and "SKIPPED" not in output, output[-3000:])
         return run
 
     return [("boots", boots), ("from_the_initramfs", shell("initramfs")),
