@@ -80,7 +80,11 @@ absl::Status StartContainer(const Options& options, ContainerDir& dir, State& st
                                              : "cannot start an already running container");
   }
   ASSIGN_OR_RETURN(oci::Spec spec, LoadSpec(dir));
-  RETURN_IF_ERROR(RunStartContainerHooks(options, dir, state, spec));
+  // OCI runtime spec, Lifecycle: a startContainer hook that fails stops the container.
+  if (absl::Status hooks = RunStartContainerHooks(options, dir, state, spec); !hooks.ok()) {
+    (void)KillSandbox(state.processes);
+    return hooks;
+  }
   protocol::Request request;
   request.mutable_start_container()->set_container_id(state.id);
   absl::Status started = CallSentry(dir.control_socket(), request).status();

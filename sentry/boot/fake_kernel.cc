@@ -69,7 +69,7 @@ Reply FakeKernel::Exec(const std::string& id, protocol::Process process, Process
   MutexLock lock(mu_);
   Program* init = FindLocked(id, 0);
   if (init == nullptr) return NotFound();
-  if (!init->started || init->ended) return ErrorReply(Reply::NOT_RUNNING, "container not running");
+  if (init->ended) return ErrorReply(Reply::NOT_RUNNING, "container not running");
   const int32_t pid = ++last_pid_;
   Program& program = programs_[{id, pid}];
   program.args = Args(process);

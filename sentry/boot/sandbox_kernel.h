@@ -64,9 +64,10 @@ class SandboxKernel final : public KernelControl {
     std::map<int32_t, Process> processes;  // By pid inside; the first is 0.
   };
 
-  // Makes a process that does not run yet; fills `out`. A failure is a reply.
-  protocol::Reply NewProcess(ContainerState& state, const protocol::Process& spec, ProcessFds fds, Process* out,
-                             RefPtr<kernel::Task>* task);
+  // Makes a process that does not run yet; fills `out`. A failure is a reply. As with runc, a missing
+  // working directory is made for a container's first process and is an error for others.
+  protocol::Reply NewProcess(ContainerState& state, const protocol::Process& spec, bool first, ProcessFds fds,
+                             Process* out, RefPtr<kernel::Task>* task);
   // Tells waiters when `key`'s process has ended, once all that it wrote is with the host.
   void WatchEnd(const std::string& id, int32_t key);
   void OnEnd(const std::string& id, int32_t key, int32_t status);
