@@ -79,6 +79,9 @@ struct Slot {
   alignas(64) uint64_t minus_self;
   uint64_t thread_page;
 
+  // Calls that the trampoline has answered itself, for Platform::Counters().
+  uint64_t answered;
+
   // At start: the number of the listener's descriptor in the stub, plus one; 0: none yet; negative:
   // the host's error.
   alignas(64) int32_t listener;

@@ -49,6 +49,7 @@ class TrapPlatform final : public Platform {
             {"traps", shared_.traps.load(std::memory_order_relaxed)},
             {"patched_spin", shared_.spins.load(std::memory_order_relaxed)},
             {"patched_bell", shared_.bells.load(std::memory_order_relaxed)},
+            {"in_stub", shared_.in_stub.load(std::memory_order_relaxed)},
             {"host_calls", shared_.host_calls.load(std::memory_order_relaxed)}};
   }
 
