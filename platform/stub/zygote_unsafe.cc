@@ -252,7 +252,8 @@ Result<Zygote> StartZygote(const Blob& blob, const ZygoteConfig& config) {
   SlotPair pair = TRY(MakeSlots());
   UniqueFd code = TRY(MakeCodeFile(blob));
   if (config.prepare != nullptr) config.prepare(pair.sentry);
-  std::vector<BpfInstruction> filter = BaseFilter(config.filter_otherwise, config.threads_start);
+  std::vector<BpfInstruction> filter =
+      BaseFilter(config.filter_otherwise, config.threads_start, config.filter_parts);
   static_assert(sizeof(BpfInstruction) == sizeof(sock_filter));
   auto args_owner = std::make_unique<ZygoteArgs>();
   ZygoteArgs& args = *args_owner;

@@ -117,7 +117,7 @@ static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
 struct HostCall {
   uint64_t number;
   uint64_t args[6];
-  uint64_t unused;
+  uint64_t free;  // Whether it is made without telling (IsFreeHostCall()).
 };
 inline constexpr size_t kMaxHostCalls = 8;
 // The descriptor of host calls that map a file; none of the worker's.
