@@ -62,7 +62,6 @@ class Generator : public Xbyak::CodeGenerator {
     blob.code.code.assign(reinterpret_cast<const char*>(getCode()), getSize());
     blob.code.ready_r9 = SlotAddress(0);
     blob.code.ready_r8 = ThreadPageAddress(0);
-    blob.code.ready_word = SlotAddress(0) + offsetof(Slot, listener);
     blob.doorbells = doorbells_;
     blob.host_calls = host_calls_;
     return blob;
