@@ -90,7 +90,8 @@ void LogLine(LogLevel level, absl::string_view message) {
     AppendEscaped(line, message, true);
     absl::StrAppend(&line, "\",\"time\":\"", stamp, "\"}\n");
   } else {
-    line = absl::StrCat(stamp, " ", LevelName(level), " ");
+    if (g_format.load(std::memory_order_relaxed) == LogFormat::kText) line = absl::StrCat(stamp, " ");
+    absl::StrAppend(&line, LevelName(level), " ");
     AppendEscaped(line, message, false);
     line += '\n';
   }

@@ -10,7 +10,8 @@
 namespace caisson {
 
 enum class LogLevel { kDebug = 0, kInfo = 1, kWarning = 2, kError = 3 };
-enum class LogFormat { kText, kJson };
+// kRelayed: level and message alone, for a process that adds the rest.
+enum class LogFormat { kText, kJson, kRelayed };
 
 // Sends lines of `min_level` and above to `host_fd` (not owned, -1 for nowhere). Called before
 // threads start; lines are single write(2)s, so processes may share an O_APPEND file.

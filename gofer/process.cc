@@ -72,7 +72,9 @@ int RunGofer(int argc, char** argv,
   if (!args.ok()) return 125;
   UniqueFd life = args->TakeFd("life");
   UniqueFd log = args->TakeFd("log");
-  SetLogTarget(log ? log.get() : STDERR_FILENO, LogFormat::kText, LogLevel::kWarning);
+  // What it writes to standard error the monitor logs.
+  SetLogTarget(log ? log.get() : STDERR_FILENO, log ? LogFormat::kText : LogFormat::kRelayed,
+               LogLevel::kWarning);
   if (!life || !confine::DieWithParent(life.get()).ok()) return 125;
   signal(SIGPIPE, SIG_IGN);
   mallopt(M_ARENA_MAX, 1);

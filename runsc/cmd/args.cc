@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cctype>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <set>
 
@@ -90,7 +92,17 @@ void AddCreateOptions(App* c, Args& a, bool& unused) {
 App* AddCommand(App& app, const char* name, const char* text, Args& a, const char* positional,
                 int least, int most) {
   App* c = app.add_subcommand(name, text);
-  if (most > 0) c->add_option(positional, a.positional)->expected(least, most)->required(least > 0);
+  if (most == 0) return c;
+  constexpr int kAny = 1000;
+  c->add_option(positional, a.positional)->expected(0, kAny)->take_all();
+  c->callback([&a, name, least, most] {
+    const auto given = static_cast<int>(a.positional.size());
+    if (given >= least && given <= most) return;
+    const std::string wanted = least == most  ? "exactly " + std::to_string(least)
+                               : given < least ? "a minimum of " + std::to_string(least)
+                                               : "a maximum of " + std::to_string(most);
+    throw CLI::ValidationError("\"" + std::string(name) + "\" requires " + wanted + " argument(s)");
+  });
   return c;
 }
 
@@ -127,7 +139,7 @@ void AddExecOptions(App* c, Args& a) {
   c->add_flag("-t,--tty", a.tty, "With a terminal");
 }
 
-void AddExec(App& app, Args& a, bool& unused, std::string& label) {
+void AddExec(App& app, Args& a, bool& unused) {
   App* c = app.add_subcommand("exec", "Run a process in a container: [options] ID COMMAND...");
   AddAttachment(c, a, true);
   AddExecOptions(c, a);
@@ -136,8 +148,8 @@ void AddExec(App& app, Args& a, bool& unused, std::string& label) {
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
-  c->add_option("--process-label", label, "Ignored");
-  c->add_option("--apparmor", label, "Ignored");
+  c->add_option("--process-label", a.label, "Ignored, and logged");
+  c->add_option("--apparmor", a.label, "Ignored, and logged");
   c->add_flag("--no-new-privs", a.no_new_privileges);
   c->add_flag("--ignore-paused", a.ignore_paused, "Also in a paused container");
   c->add_option("--cgroup", a.sub_cgroup, "Refused: sub-cgroups are not supported");
@@ -179,7 +191,46 @@ void AddInformation(App& app, Args& a, bool& unused) {
   (void)unused;
 }
 
-void AddUpdate(App& app, Args& a, std::string& unused) {
+// "-1", or bytes with a unit as Docker writes them: "300m", "1.5GiB".
+std::optional<int64_t> ParseSize(const std::string& text) {
+  if (text == "-1") return -1;
+  char* end = nullptr;
+  const double number = strtod(text.c_str(), &end);
+  if (text.empty() || text.find_first_of("0123456789") != 0) return std::nullopt;
+  std::string unit;
+  for (; *end != '\0'; ++end) unit += static_cast<char>(tolower(*end));
+  if (!unit.empty() && unit.front() == ' ') unit.erase(0, 1);
+  constexpr const char* kUnits = "bkmgtp";
+  double scale = 1;
+  if (!unit.empty()) {
+    const char* at = strchr(kUnits, unit[0]);
+    const std::string rest = unit.substr(1);
+    const bool bare = rest.empty() || (unit[0] != 'b' && (rest == "b" || rest == "ib"));
+    if (at == nullptr || !bare) return std::nullopt;
+    for (; at != kUnits; --at) scale *= 1024;
+  }
+  constexpr double kMost = 9e18;
+  // Not below kMost is also what is not a number.
+  if (!(number * scale < kMost)) return std::nullopt;
+  return static_cast<int64_t>(number * scale);
+}
+
+void AddSize(App* c, const std::string& name, std::optional<int64_t>& out) {
+  c->add_option_function<std::string>(
+      name,
+      [name, &out](const std::string& text) {
+        out = ParseSize(text);
+        if (!out) throw CLI::ValidationError("invalid value for " + name.substr(2) + ": invalid size: '" + text + "'");
+      },
+      "Bytes, with a unit perhaps (300m); -1 for no limit");
+}
+
+void AddRefused(App* c, const std::string& name, const char* why) {
+  c->add_option_function<std::string>(
+      name, [name, why](const std::string&) { throw CLI::ValidationError(name + ": " + why); }, "Refused");
+}
+
+void AddUpdate(App& app, Args& a) {
   App* c = AddCommand(app, "update", "Change limits", a, "container-id", 1, 1);
   c->add_option("-r,--resources", a.resources_file, "File with linux.resources, - for stdin");
   c->add_option("--blkio-weight", a.blkio_weight);
@@ -192,12 +243,13 @@ void AddUpdate(App& app, Args& a, std::string& unused) {
   c->add_option("--cpu-idle", a.cpu_idle);
   c->add_option("--cpuset-cpus", a.cpuset_cpus);
   c->add_option("--cpuset-mems", a.cpuset_mems);
-  c->add_option("--memory", a.memory);
-  c->add_option("--memory-reservation", a.memory_reservation);
-  c->add_option("--memory-swap", a.memory_swap);
+  AddSize(c, "--memory", a.memory);
+  AddSize(c, "--memory-reservation", a.memory_reservation);
+  AddSize(c, "--memory-swap", a.memory_swap);
   c->add_option("--pids-limit", a.pids_limit);
-  c->add_option("--l3-cache-schema", unused, "Refused");
-  c->add_option("--mem-bw-schema", unused, "Refused");
+  for (const char* name : {"--l3-cache-schema", "--mem-bw-schema"}) {
+    AddRefused(c, name, "Intel RDT is not supported");
+  }
 }
 
 // runc's flags are taken, whatever they say: the commands fail.
@@ -305,6 +357,14 @@ std::vector<std::string> TakeGuestArguments(std::vector<std::string>& arguments)
   return out;
 }
 
+// With where to read on.
+std::string UsageError(const App& app, const std::string& what) {
+  const std::vector<const App*> commands =
+      app.get_subcommands([](const App* c) { return c->parsed(); });
+  const std::string command = commands.empty() ? "" : " " + commands.front()->get_name();
+  return what + " (see runsc" + command + " --help)";
+}
+
 std::string DefaultRoot() {
   const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
   if (geteuid() != 0 && runtime_dir != nullptr && runtime_dir[0] == '/') {
@@ -324,14 +384,16 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
     std::string rootless = "auto";
     std::string host_uds = "none";
     std::string ignored;
+    // Of an option that is given twice, by an engine and its user, the last counts, as for runc.
+    app.option_defaults()->take_last();
     bool unused = false;
     bool version = false;
     AddGlobals(app, out, log_format, overlay, rootless, host_uds, ignored);
     app.add_flag("-v,--version", version, "Print the version");
     AddLifecycle(app, out, unused);
-    AddExec(app, out, unused, ignored);
+    AddExec(app, out, unused);
     AddInformation(app, out, unused);
-    AddUpdate(app, out, ignored);
+    AddUpdate(app, out);
     AddCheckpoint(app, out);
     app.require_subcommand(0, 1);
     std::vector<std::string> arguments = Normalize(argc, argv);
@@ -341,7 +403,7 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
       app.parse(reversed);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return app.exit(e);
-      error = e.what();
+      error = UsageError(app, e.what());
       return 1;
     }
     if (version) {
@@ -354,6 +416,10 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
     }
     App* command = app.get_subcommands().front();
     out.command = command->get_name();
+    if ((out.command == "exec" || out.command == "ps") && out.positional.empty()) {
+      error = UsageError(app, "\"" + out.command + "\" requires a minimum of 1 argument(s)");
+      return 1;
+    }
     out.log_json = log_format == "json";
     out.options.json_log = out.log_json;
     out.options.rootless =

@@ -41,6 +41,7 @@ struct Args {
   bool no_new_privileges = false;
   bool ignore_paused = false;
   std::string sub_cgroup;
+  std::string label;  // Of a security module.
   std::string rootfs;
   // events.
   bool stats = false;

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "runsc/cmd/commands.h"
 #include "runsc/cmd/common.h"
@@ -13,10 +14,11 @@ absl::StatusOr<oci::Process> ProcessFromArgs(const Args& args, const runsc::Cont
   oci::Process process = *spec.process;
   process.args.assign(args.positional.begin() + 1, args.positional.end());
   if (!process.args.empty() && process.args[0] == "--") process.args.erase(process.args.begin());
-  if (process.args.empty()) return absl::InvalidArgumentError("exec: there is no command");
+  if (process.args.empty()) return absl::InvalidArgumentError("process args cannot be empty");
   process.terminal = args.tty;
   process.console_rows = process.console_columns = 0;
   if (!args.cwd.empty()) process.cwd = args.cwd;
+  if (process.cwd[0] != '/') return absl::InvalidArgumentError("Cwd must be an absolute path");
   if (!args.user.empty()) {
     ASSIGN_OR_RETURN(process.user, ParseUser(args.user, process.user));
   }
@@ -53,9 +55,11 @@ absl::Status CheckRunning(const Opened& container, bool ignore_paused) {
 }  // namespace
 
 absl::StatusOr<int> Exec(const Args& args) {
-  if (args.positional.empty()) return absl::InvalidArgumentError("exec: container-id is missing");
   if (!args.sub_cgroup.empty()) {
     return absl::UnimplementedError("--cgroup: sub-cgroups are not supported");
+  }
+  if (!args.label.empty()) {
+    LOG_INFO("exec: ", args.label, ": ignored: the guest reaches no host file system for it to guard");
   }
   ASSIGN_OR_RETURN(Opened container, OpenContainer(args, /*lock=*/false));
   RETURN_IF_ERROR(CheckRunning(container, args.ignore_paused));

@@ -7,6 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
@@ -16,14 +17,19 @@
 namespace caisson::cmd {
 namespace {
 
-// The host's ps with `options`, of which only the lines about `pids` are kept, as runc does.
-absl::StatusOr<std::string> HostPs(const std::vector<std::string>& options) {
+// The host's ps with `options`. Guests have users of their own on the host, so `pids` are named:
+// without, "-o pid" is about processes of the caller's user alone.
+absl::StatusOr<std::string> HostPs(const std::vector<std::string>& options,
+                                   const std::vector<pid_t>& pids) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return HostErrnoStatus(errno, "pipe");
   UniqueFd reader(ends[0]);
   UniqueFd writer(ends[1]);
   std::vector<char*> argv = {const_cast<char*>("ps")};
   for (const std::string& option : options) argv.push_back(const_cast<char*>(option.c_str()));
+  const std::string list = absl::StrJoin(pids, ",");
+  argv.push_back(const_cast<char*>("-p"));
+  argv.push_back(const_cast<char*>(list.c_str()));
   argv.push_back(nullptr);
   pid_t pid = fork();
   if (pid < 0) return HostErrnoStatus(errno, "fork");
@@ -50,7 +56,6 @@ absl::StatusOr<std::string> HostPs(const std::vector<std::string>& options) {
 }  // namespace
 
 absl::StatusOr<int> Ps(const Args& args) {
-  if (args.positional.empty()) return absl::InvalidArgumentError("ps: container-id is missing");
   ASSIGN_OR_RETURN(Opened container, OpenContainer(args, /*lock=*/false));
   ASSIGN_OR_RETURN(std::vector<pid_t> pids, runsc::HostPids(container.dir, container.state));
   if (args.format == "json") {
@@ -61,7 +66,7 @@ absl::StatusOr<int> Ps(const Args& args) {
   }
   std::vector<std::string> options(args.positional.begin() + 1, args.positional.end());
   if (options.empty()) options = {"-ef"};
-  ASSIGN_OR_RETURN(std::string text, HostPs(options));
+  ASSIGN_OR_RETURN(std::string text, HostPs(options, pids));
   std::vector<absl::string_view> lines = absl::StrSplit(text, '\n', absl::SkipEmpty());
   if (lines.empty()) return absl::InternalError("the host's ps printed nothing");
   std::vector<absl::string_view> titles = absl::StrSplit(lines[0], ' ', absl::SkipEmpty());

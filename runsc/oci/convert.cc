@@ -256,8 +256,20 @@ absl::StatusOr<protocol::Process> ConvertProcess(const Process& process) {
   }
   if (process.cwd.empty()) return Invalid("process.cwd", "is missing");
   for (const std::string& arg : process.args) out.add_args(arg);
-  for (const std::string& entry : process.env) out.add_env(entry);
+  for (const std::string& entry : process.env) {
+    const size_t equals = entry.find('=');
+    if (equals == std::string::npos || equals == 0 || entry.find('\0') != std::string::npos) {
+      return Invalid("process.env", absl::StrCat("invalid environment variable: \"", entry, "\""));
+    }
+    out.add_env(entry);
+  }
   out.set_cwd(process.cwd);
+  // (uid_t)-1 means "no change" to setresuid(2) and its like. The limit is runc's.
+  std::vector<uint32_t> ids = process.user.additional_gids;
+  ids.insert(ids.end(), {process.user.uid, process.user.gid});
+  for (uint32_t id : ids) {
+    if (id > INT32_MAX) return Invalid("process.user", "uids and gids must be in range 0-2147483647");
+  }
   protocol::User* user = out.mutable_user();
   user->set_uid(process.user.uid);
   user->set_gid(process.user.gid);

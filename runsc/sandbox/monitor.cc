@@ -19,6 +19,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "confine/confine.h"
@@ -347,7 +348,13 @@ class Monitor {
       for (absl::string_view line :
            absl::StrSplit(absl::string_view(buffer, static_cast<size_t>(n)), '\n',
                           absl::SkipEmpty())) {
-        LOG_WARNING("sandbox ", id_, ": ", line);
+        const bool error = absl::ConsumePrefix(&line, "error ");
+        if (!error) absl::ConsumePrefix(&line, "warning ");
+        if (error) {
+          LOG_ERROR("sandbox ", id_, ": ", line);
+        } else {
+          LOG_WARNING("sandbox ", id_, ": ", line);
+        }
         last_errors_ = std::string(line.substr(0, kKeptErrorBytes));
       }
     }

@@ -103,7 +103,9 @@ int RunSentry(int argc, char** argv, const SentryParts& parts) {
   UniqueFd owner = args->TakeFd("owner");
   UniqueFd control = args->TakeFd("control");
   UniqueFd log = args->TakeFd("log");
-  SetLogTarget(log ? log.get() : STDERR_FILENO, LogFormat::kText, LogLevel::kWarning);
+  // What it writes to standard error the monitor logs.
+  SetLogTarget(log ? log.get() : STDERR_FILENO, log ? LogFormat::kText : LogFormat::kRelayed,
+               LogLevel::kWarning);
   if (!listener || !owner || !confine::DieWithParent(owner.get()).ok()) return 125;
   signal(SIGPIPE, SIG_IGN);
   confine::SetResourceLimits();
@@ -118,7 +120,9 @@ int RunSentry(int argc, char** argv, const SentryParts& parts) {
   }
   const protocol::SandboxConfig& config = request.boot().config();
   SetLogTarget(log ? log.get() : STDERR_FILENO,
-               config.log_format() == "json" ? LogFormat::kJson : LogFormat::kText,
+               !log                            ? LogFormat::kRelayed
+               : config.log_format() == "json" ? LogFormat::kJson
+                                               : LogFormat::kText,
                LevelFromName(config.log_level()));
 
   absl::Status booted = Boot(config, args->IntOption("host-network") != 0, parts);

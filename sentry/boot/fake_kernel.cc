@@ -69,7 +69,7 @@ Reply FakeKernel::Exec(const std::string& id, protocol::Process process, Process
   MutexLock lock(mu_);
   Program* init = FindLocked(id, 0);
   if (init == nullptr) return NotFound();
-  if (!init->started || init->ended) return ErrorReply(Reply::NOT_RUNNING, "container not running");
+  if (init->ended) return ErrorReply(Reply::NOT_RUNNING, "container not running");
   const int32_t pid = ++last_pid_;
   Program& program = programs_[{id, pid}];
   program.args = Args(process);
@@ -185,7 +185,7 @@ Reply FakeKernel::Ps(const std::string& id) {
   return reply;
 }
 
-Reply FakeKernel::Pause(const std::string&) { return Ok(); }
+Reply FakeKernel::Pause(const protocol::PauseRequest&) { return Ok(); }
 Reply FakeKernel::Resume(const std::string&) { return Ok(); }
 Reply FakeKernel::Events(const std::string&) { return Ok(); }
 Reply FakeKernel::Update(const protocol::UpdateRequest&) { return Ok(); }

@@ -67,7 +67,7 @@ Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<Uniqu
   state->pid_ns = MakeRef<kernel::PidNamespace>(kernel_.root_pid_ns(), kernel_.root_user_ns());
   auto ipc = MakeRef<ipc::IpcNamespace>(kernel_.root_user_ns(), &kernel_.shared_memory(), kernel::NextNamespaceInode());
   absl::StatusOr<MountedContainer> mounts =
-      MountContainer(kernel_, watcher_, spec, state->pid_ns, ipc->posix_ref(), std::move(gofer_sockets));
+      MountContainer(kernel_, watcher_, devices_, spec, state->pid_ns, ipc->posix_ref(), std::move(gofer_sockets));
   if (!mounts.ok()) return ErrorReply(Reply::INVALID, mounts.status().message());
   state->mounts = std::move(*mounts);
   state->container = MakeRef<kernel::Container>(spec.id(), spec.pids_limit(), spec.memory_limit(), spec.cgroup_path());
@@ -92,7 +92,7 @@ Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<Uniqu
     return ErrorReply(Reply::INVALID, absl::StrCat("linux.sysctl: ", sysctl.name(), " ", why));
   }
   Process first;
-  Reply reply = NewProcess(*state, spec.init(), std::move(fds), &first, &state->init);
+  Reply reply = NewProcess(*state, spec.init(), /*first=*/true, std::move(fds), &first, &state->init);
   if (reply.code() != Reply::OK) return reply;
   {
     MutexLock lock(mu_);
@@ -123,11 +123,12 @@ Reply SandboxKernel::Exec(const std::string& id, protocol::Process spec, Process
   if (!state) return NoContainer(id);
   {
     MutexLock lock(mu_);
-    if (!state->started || state->processes[0].ended) return ErrorReply(Reply::NOT_RUNNING, "container not running");
+    // Before its start too: runc allows it, and startContainer hooks are such processes.
+    if (state->processes[0].ended) return ErrorReply(Reply::NOT_RUNNING, "container not running");
   }
   Process process;
   RefPtr<kernel::Task> task;
-  Reply reply = NewProcess(*state, spec, std::move(fds), &process, &task);
+  Reply reply = NewProcess(*state, spec, /*first=*/false, std::move(fds), &process, &task);
   if (reply.code() != Reply::OK) return reply;
   const int32_t pid = task->pid().local();
   {

@@ -37,7 +37,7 @@ class SandboxKernel final : public KernelControl {
   protocol::Reply Signal(const protocol::SignalRequest& request) override;
   protocol::Reply Ps(const std::string& id) override;
   protocol::Reply SetWindowSize(const protocol::WindowSize& request) override;
-  protocol::Reply Pause(const std::string& id) override;
+  protocol::Reply Pause(const protocol::PauseRequest& request) override;
   protocol::Reply Resume(const std::string& id) override;
   protocol::Reply Events(const std::string& id) override;
   protocol::Reply Debug(const protocol::DebugRequest& request) override;
@@ -64,9 +64,10 @@ class SandboxKernel final : public KernelControl {
     std::map<int32_t, Process> processes;  // By pid inside; the first is 0.
   };
 
-  // Makes a process that does not run yet; fills `out`. A failure is a reply.
-  protocol::Reply NewProcess(ContainerState& state, const protocol::Process& spec, ProcessFds fds, Process* out,
-                             RefPtr<kernel::Task>* task);
+  // Makes a process that does not run yet; fills `out`. A failure is a reply. As with runc, a missing
+  // working directory is made for a container's first process and is an error for others.
+  protocol::Reply NewProcess(ContainerState& state, const protocol::Process& spec, bool first, ProcessFds fds,
+                             Process* out, RefPtr<kernel::Task>* task);
   // Tells waiters when `key`'s process has ended, once all that it wrote is with the host.
   void WatchEnd(const std::string& id, int32_t key);
   void OnEnd(const std::string& id, int32_t key, int32_t status);
@@ -77,6 +78,7 @@ class SandboxKernel final : public KernelControl {
   kernel::Kernel kernel_;
   vfs::HostPoller poller_;
   vfs::HostFiles host_files_;
+  vfs::GoferDevices devices_;
   vfs::GoferWatcher watcher_;
   mutable Mutex mu_;
   std::map<std::string, std::shared_ptr<ContainerState>> containers_ ABSL_GUARDED_BY(mu_);

@@ -112,8 +112,8 @@ Result<std::string> FindProgram(vfs::CallContext& ctx, const std::string& name, 
 
 }  // namespace
 
-Reply SandboxKernel::NewProcess(ContainerState& state, const protocol::Process& spec, ProcessFds fds, Process* out,
-                                RefPtr<kernel::Task>* task) {
+Reply SandboxKernel::NewProcess(ContainerState& state, const protocol::Process& spec, bool first, ProcessFds fds,
+                                Process* out, RefPtr<kernel::Task>* task) {
   if (spec.args_size() == 0) return ErrorReply(Reply::INVALID, "process.args is empty");
   kernel::Kernel::ProcessArgs args;
   RefPtr<auth::Credentials> creds = ToCredentials(spec, kernel_.root_user_ns());
@@ -133,7 +133,7 @@ Reply SandboxKernel::NewProcess(ContainerState& state, const protocol::Process& 
   vfs::WalkOptions directory;
   directory.must_be_directory = true;
   auto at = vfs::Walk(root_ctx, root_ctx.root(), cwd, directory);
-  if (!at.ok() && at.error() == Errno::kENOENT) {
+  if (first && !at.ok() && at.error() == Errno::kENOENT) {
     std::string made;
     for (absl::string_view part : absl::StrSplit(cwd, '/', absl::SkipEmpty())) {
       absl::StrAppend(&made, "/", part);
