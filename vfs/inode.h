@@ -29,7 +29,8 @@ class FileSystem : public RefCounted<FileSystem> {
   virtual ~FileSystem();
   // "tmpfs", "proc": as in /proc/mounts.
   const std::string& type_name() const { return type_name_; }
-  // st_dev of its inodes: an anonymous device (major 0), made unique at construction.
+  // st_dev of its inodes: an anonymous device (major 0), made unique at construction unless it stands
+  // for a part of another one.
   DeviceNumber device() const { return device_; }
   virtual RefPtr<Inode> root() = 0;
   virtual Result<FsStatistics> Statistics(CallContext& ctx) = 0;
@@ -64,13 +65,15 @@ class FileSystem : public RefCounted<FileSystem> {
 
  protected:
   virtual void OnLastUnmount() {}
+  // Before anybody else has the file system.
+  void set_device(DeviceNumber device) { device_ = device; }
 
  private:
   friend class Dentry;
   void ForgetRootDentry(Dentry& dentry);
 
   const std::string type_name_;
-  const DeviceNumber device_;
+  DeviceNumber device_;
   const std::unique_ptr<DentryCache> dentry_cache_;
   Mutex rename_mutex_;
   std::atomic<bool> ever_watched_{false};

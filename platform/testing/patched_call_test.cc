@@ -25,16 +25,6 @@ using Kind = Event::Kind;
 constexpr uint32_t kNumber = 444;  // Any that handlers need no more than arguments for.
 constexpr int kOften = 200;        // Calls after which a site is patched.
 
-// A file on disk, since memfds are not patched.
-UniqueFd MakeFile(const std::string& content) {
-  char name[] = "/var/tmp/patched_call_test.XXXXXX";
-  UniqueFd fd(mkostemp(name, O_CLOEXEC));
-  CHECK(fd.valid());
-  unlink(name);
-  CHECK(write(fd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()));
-  return fd;
-}
-
 class PatchedCallTest : public ::testing::Test {
  protected:
   // Guest code from a file at kCode: rdi counts calls.
@@ -44,9 +34,7 @@ class PatchedCallTest : public ::testing::Test {
     regs_ = Load(*space_, [](Code& c) { c.nop(); });
     code_ = Assemble(body);
     code_.resize(0x2000, '\x90');
-    file_ = MakeFile(code_);
-    ASSERT_TRUE(
-        space_->Apply({MapFile(kCode, 0x2000, kProtRead | kProtExec, file_.get(), false)}).ok());
+    file_ = LoadFromFile(*space_, code_, 0x2000);
   }
   static void Loop(Code& c) {
     Xbyak::Label again;
@@ -89,6 +77,44 @@ TEST_F(PatchedCallTest, CallsArriveOnceAndInOrder) {
   if (TestPlatformName() != "ptrace") {
     EXPECT_GT(Count("patched") - before, 4900u);
   }
+}
+
+TEST_F(PatchedCallTest, AnswersInTheStubAreCounted) {
+  if (TestPlatformName() == "ptrace") GTEST_SKIP() << "nothing is answered in the stub";
+  constexpr uint32_t kPid = 4711;
+  Start([](Code& c) {
+    Xbyak::Label again, inner;
+    c.L(again);
+    c.mov(c.r13d, 1000);
+    c.xor_(c.rbx, c.rbx);
+    c.L(inner);
+    c.mov(c.eax, SYS_getpid);
+    c.syscall();
+    c.add(c.rbx, c.rax);
+    c.dec(c.r13d);
+    c.jnz(inner);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.jmp(again);
+  });
+  context_->SetAnswers({.pid = kPid});
+  const uint64_t before = Count("in_stub");
+  uint64_t asked = 0;
+  for (int round = 0; round < 5;) {
+    ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+    if (regs_.orig_rax == SYS_getpid) {
+      ++asked;  // Not patched yet.
+      regs_.rax = kPid;
+      continue;
+    }
+    ASSERT_EQ(regs_.orig_rax, kNumber);
+    context_->FullRegisters(regs_);
+    ASSERT_EQ(regs_.rbx, 1000u * kPid);
+    ++round;
+  }
+  context_->Detach();
+  EXPECT_LT(asked, 100u);
+  EXPECT_EQ(Count("in_stub") - before, 5000 - asked);
 }
 
 // However busy the machine is: now and then some calls in a row are quick, and a pair may begin.

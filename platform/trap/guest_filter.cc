@@ -166,70 +166,88 @@ void AllowFreeHostCalls(stub::BpfBuilder& b, uint32_t otherwise) {
   for (const Part& part : parts) b.Append(part.code);
 }
 
+// futex(2): FUTEX_WAIT or FUTEX_WAKE on a word of a slot.
+void AllowFutex(stub::BpfBuilder& b, uint32_t otherwise) {
+  constexpr uint32_t kArgs = offsetof(seccomp_data, args);
+  constexpr uint64_t kSlotEnd = stub::kSlotAddr + stub::kSlotCount * stub::kSlotSize;
+  static_assert(High(stub::kSlotAddr) == High(kSlotEnd));
+  b.IfSkip(BPF_JEQ, SYS_futex, 1);
+  b.Return(otherwise);
+  b.Load(kArgs + 4);
+  b.IfSkip(BPF_JEQ, High(stub::kSlotAddr), 1);
+  b.Return(otherwise);
+  b.Load(kArgs);
+  b.IfSkip(BPF_JGE, Low(stub::kSlotAddr), 1);
+  b.Return(otherwise);
+  b.UnlessSkip(BPF_JGE, Low(kSlotEnd), 1);
+  b.Return(otherwise);
+  b.Load(kArgs + 8);
+  b.UnlessSkip(BPF_JGE, 2, 1);
+  b.Return(otherwise);
+  b.Return(SECCOMP_RET_ALLOW);
+}
+
+constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);
+
 }  // namespace
 
-std::vector<stub::BpfInstruction> GuestFilter(bool notify) {
-  constexpr uint64_t kBlobEnd = stub::kBlobAddr + stub::kBlobSize;
-  constexpr uint64_t kSlotEnd = stub::kSlotAddr + stub::kSlotCount * stub::kSlotSize;
-  static_assert(High(stub::kBlobAddr) == High(kBlobEnd) && High(stub::kSlotAddr) == High(kSlotEnd));
-  constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);
-  constexpr uint32_t kArgs = offsetof(seccomp_data, args);
-  const uint32_t otherwise = notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_TRAP;
-
+stub::FilterParts GuestFilterParts(uint64_t gate) {
+  stub::FilterParts parts;
+  parts.gate = gate;
   // Calls of the guest's code, whose way is the shortest.
   stub::BpfBuilder outside;
-  if (notify) {
-    outside.Load(offsetof(seccomp_data, nr));
-    for (uint32_t number : kNeedRegisters) {
-      outside.UnlessSkip(BPF_JEQ, number, 1);
-      outside.Return(SECCOMP_RET_TRAP);
-    }
-    for (uint32_t number : kChangeMappings) {
-      outside.UnlessSkip(BPF_JEQ, number, 1);
-      outside.Return(SECCOMP_RET_TRAP);
-    }
+  outside.Load(offsetof(seccomp_data, nr));
+  for (uint32_t number : kNeedRegisters) {
+    outside.UnlessSkip(BPF_JEQ, number, 1);
+    outside.Return(SECCOMP_RET_TRAP);
   }
-  outside.Return(otherwise);
-  const std::vector<stub::BpfInstruction> outside_code = outside.Take();
+  for (uint32_t number : kChangeMappings) {
+    outside.UnlessSkip(BPF_JEQ, number, 1);
+    outside.Return(SECCOMP_RET_TRAP);
+  }
+  outside.Return(SECCOMP_RET_USER_NOTIF);
+  parts.outside = outside.Take();
+  // What only a guest that jumps there asks for. Not a notification: it would be the base filter's,
+  // which nobody listens for.
+  stub::BpfBuilder b;
+  b.Load(offsetof(seccomp_data, nr));
+  AllowFreeHostCalls(b, SECCOMP_RET_TRAP);
+  b.UnlessSkip(BPF_JEQ, SYS_rt_sigreturn, 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  AllowFutex(b, SECCOMP_RET_TRAP);
+  parts.at_gate = b.Take();
+  return parts;
+}
 
+std::vector<stub::BpfInstruction> GuestFilter(uint64_t gate) {
+  stub::BpfBuilder b;
+  b.Load(kIp);
+  b.UnlessSkip(BPF_JEQ, Low(gate), 3);
+  b.Load(kIp + 4);
+  b.UnlessSkip(BPF_JEQ, High(gate), 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  b.Return(SECCOMP_RET_USER_NOTIF);
+  return b.Take();
+}
+
+std::vector<stub::BpfInstruction> GuestFilterWithoutNotifications() {
+  constexpr uint64_t kBlobEnd = stub::kBlobAddr + stub::kBlobSize;
+  static_assert(High(stub::kBlobAddr) == High(kBlobEnd));
   // The architecture is the base filter's to check: what it answers to another one wins.
   stub::BpfBuilder b;
-  const auto skip = static_cast<uint8_t>(outside_code.size());
-  CHECK(outside_code.size() < 250);
   b.Load(kIp + 4);
   b.UnlessSkip(BPF_JEQ, High(stub::kBlobAddr), 3);
   b.Load(kIp);
   b.UnlessSkip(BPF_JGE, Low(stub::kBlobAddr), 1);
-  b.UnlessSkip(BPF_JGE, Low(kBlobEnd), skip);
-  std::vector<stub::BpfInstruction> code = b.Take();
-  code.insert(code.end(), outside_code.begin(), outside_code.end());
-
-  stub::BpfBuilder inside;
-  inside.Load(offsetof(seccomp_data, nr));
-  if (notify) AllowFreeHostCalls(inside, otherwise);
-  inside.UnlessSkip(BPF_JEQ, SYS_rt_sigreturn, 1);
-  inside.Return(SECCOMP_RET_ALLOW);
-  if (!notify) {
-    inside.UnlessSkip(BPF_JEQ, SYS_exit, 1);
-    inside.Return(SECCOMP_RET_ALLOW);
-  }
-  inside.IfSkip(BPF_JEQ, SYS_futex, 1);
-  inside.Return(otherwise);
-  // futex(2): FUTEX_WAIT or FUTEX_WAKE on a word of a slot.
-  inside.Load(kArgs + 4);
-  inside.IfSkip(BPF_JEQ, High(stub::kSlotAddr), 1);
-  inside.Return(otherwise);
-  inside.Load(kArgs);
-  inside.IfSkip(BPF_JGE, Low(stub::kSlotAddr), 1);
-  inside.Return(otherwise);
-  inside.UnlessSkip(BPF_JGE, Low(kSlotEnd), 1);
-  inside.Return(otherwise);
-  inside.Load(kArgs + 8);
-  inside.UnlessSkip(BPF_JGE, 2, 1);
-  inside.Return(otherwise);
-  inside.Return(SECCOMP_RET_ALLOW);
-  for (const stub::BpfInstruction& i : inside.Take()) code.push_back(i);
-  return code;
+  b.UnlessSkip(BPF_JGE, Low(kBlobEnd), 1);
+  b.Return(SECCOMP_RET_TRAP);
+  b.Load(offsetof(seccomp_data, nr));
+  b.UnlessSkip(BPF_JEQ, SYS_rt_sigreturn, 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  b.UnlessSkip(BPF_JEQ, SYS_exit, 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  AllowFutex(b, SECCOMP_RET_TRAP);
+  return b.Take();
 }
 
 }  // namespace caisson::platform::trap

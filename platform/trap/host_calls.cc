@@ -81,7 +81,8 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
     std::copy(std::begin(requests[i].args), std::end(requests[i].args), calls[i].args);
     if (fd >= 0 && calls[i].number == SYS_mmap && (calls[i].args[3] & MAP_ANONYMOUS) == 0)
       calls[i].args[4] = kHostCallFd;
-    free = free && IsFree(calls[i]);
+    calls[i].free = IsFree(calls[i]);
+    free = free && calls[i].free != 0;
   }
   const size_t count = requests.size();
   auto next_told = [&](size_t i) {

@@ -98,6 +98,8 @@ class HostThread {
   };
   // Whether the last wait ended before this side slept.
   bool awake() const { return awake_; }
+  // How many calls the thread has answered itself since it was last asked.
+  uint64_t TakeAnswered();
   SpinTally TakeSpinTally() { return std::exchange(tally_, {}); }
 
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then
@@ -201,6 +203,7 @@ class HostThread {
   uint32_t spin_ = 0;
   uint64_t lost_ = 0;
   SpinTally tally_;
+  uint64_t counted_answers_ = 0;
   bool awake_ = false;
   bool parked_ = false;    // We have set kParked, and nobody has rung.
   bool sleeping_ = false;  // The thread sleeps in a notification that we have not received.

@@ -79,6 +79,9 @@ struct Slot {
   alignas(64) uint64_t minus_self;
   uint64_t thread_page;
 
+  // Calls that the trampoline has answered itself, for Platform::Counters().
+  uint64_t answered;
+
   // At start: the number of the listener's descriptor in the stub, plus one; 0: none yet; negative:
   // the host's error.
   alignas(64) int32_t listener;
@@ -114,7 +117,7 @@ static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
 struct HostCall {
   uint64_t number;
   uint64_t args[6];
-  uint64_t unused;
+  uint64_t free;  // Whether it is made without telling (IsFreeHostCall()).
 };
 inline constexpr size_t kMaxHostCalls = 8;
 // The descriptor of host calls that map a file; none of the worker's.

@@ -109,6 +109,7 @@ class Emitter {
     g_.shr(g_.edx, 16);
     g_.movzx(g_.edx, g_.dl);
     g_.mov(g_.ecx, g_.dword[g_.r12 + g_.rdx * 4 + offsetof(ThreadPage, pid)]);
+    g_.inc(g_.qword[g_.rax + offsetof(Slot, answered)]);
     g_.mov(g_.edi, static_cast<uint32_t>(offsetof(CallRegisters, rax)));
     g_.L(finish_);
     g_.mov(g_.rbx, g_.rax);
@@ -456,6 +457,13 @@ class Emitter {
     out_.answered_swapped = Here();
     g_.pushfq();
     g_.pop(g_.r11);
+    // Counted with rsp, the only register that is free, and without a flag.
+    const Address count = g_.qword[Xbyak::RegExp(offsetof(Slot, answered))];
+    g_.putSeg(g_.gs);
+    g_.mov(g_.rsp, count);
+    g_.lea(g_.rsp, g_.ptr[g_.rsp + 1]);
+    g_.putSeg(g_.gs);
+    g_.mov(count, g_.rsp);
     g_.putSeg(g_.gs);
     g_.mov(g_.rsp, g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rsp))]);
     g_.jmp(g_.rcx);  // rsp is the guest's again here, and the same as the saved one.

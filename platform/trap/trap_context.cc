@@ -276,6 +276,7 @@ void TrapContext::FlushCounts() {
   shared_.spins.fetch_add(std::exchange(counts_.spins, 0), std::memory_order_relaxed);
   shared_.bells.fetch_add(std::exchange(counts_.bells, 0), std::memory_order_relaxed);
   shared_.host_calls.fetch_add(std::exchange(counts_.host_calls, 0), std::memory_order_relaxed);
+  if (thread_ != nullptr) shared_.in_stub.fetch_add(thread_->TakeAnswered(), std::memory_order_relaxed);
 }
 
 bool TrapContext::Run(Registers& regs) {

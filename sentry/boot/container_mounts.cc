@@ -25,10 +25,11 @@ absl::Status Failed(absl::string_view what, absl::string_view path, Errno e) {
 
 class Builder {
  public:
-  Builder(kernel::Kernel& kernel, vfs::GoferWatcher& watcher, const protocol::Container& container,
+  Builder(kernel::Kernel& kernel, vfs::GoferWatcher& watcher, vfs::GoferDevices& devices, const protocol::Container& container,
           RefPtr<kernel::PidNamespace> pid_ns, RefPtr<vfs::FileSystem> queues, std::vector<UniqueFd> sockets)
       : kernel_(kernel),
         watcher_(watcher),
+        devices_(devices),
         container_(container),
         pid_ns_(std::move(pid_ns)),
         queues_(std::move(queues)),
@@ -52,6 +53,7 @@ class Builder {
 
   kernel::Kernel& kernel_;
   vfs::GoferWatcher& watcher_;
+  vfs::GoferDevices& devices_;
   const protocol::Container& container_;
   const RefPtr<kernel::PidNamespace> pid_ns_;
   const RefPtr<vfs::FileSystem> queues_;
@@ -66,6 +68,7 @@ absl::StatusOr<RefPtr<vfs::FileSystem>> Builder::NewGofer(const Mount& mount) {
     return absl::InvalidArgumentError(absl::StrCat("mount ", mount.destination(), ": no gofer connection"));
   vfs::GoferOptions options;
   options.watcher = &watcher_;
+  options.devices = &devices_;
   options.mount_options = "";
   options.unwatched_looks = 128;
   // Bind mounts are shared with the host and with other containers; the root is not.
@@ -241,12 +244,12 @@ absl::StatusOr<MountedContainer> Builder::Build() {
 
 }  // namespace
 
-absl::StatusOr<MountedContainer> MountContainer(kernel::Kernel& kernel, vfs::GoferWatcher& watcher,
+absl::StatusOr<MountedContainer> MountContainer(kernel::Kernel& kernel, vfs::GoferWatcher& watcher, vfs::GoferDevices& devices,
                                                 const protocol::Container& container,
                                                 RefPtr<kernel::PidNamespace> pid_ns,
                                                 RefPtr<vfs::FileSystem> queues,
                                                 std::vector<UniqueFd> gofer_sockets) {
-  return Builder(kernel, watcher, container, std::move(pid_ns), std::move(queues), std::move(gofer_sockets)).Build();
+  return Builder(kernel, watcher, devices, container, std::move(pid_ns), std::move(queues), std::move(gofer_sockets)).Build();
 }
 
 }  // namespace caisson::boot

@@ -9,6 +9,7 @@
 #include "base/unique_fd.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/protocol/container.pb.h"
+#include "vfs/gofer/filesystem.h"
 #include "vfs/gofer/watcher.h"
 #include "vfs/tty/devpts.h"
 
@@ -23,7 +24,7 @@ struct MountedContainer {
 // Makes every mount of `container`, missing mount points inside included, then devices, masked and
 // read-only paths. /proc shows `pid_ns`, a mount of type mqueue
 // `queues`. Errors name the mount and the reason.
-absl::StatusOr<MountedContainer> MountContainer(kernel::Kernel& kernel, vfs::GoferWatcher& watcher,
+absl::StatusOr<MountedContainer> MountContainer(kernel::Kernel& kernel, vfs::GoferWatcher& watcher, vfs::GoferDevices& devices,
                                                 const protocol::Container& container,
                                                 RefPtr<kernel::PidNamespace> pid_ns,
                                                 RefPtr<vfs::FileSystem> queues,

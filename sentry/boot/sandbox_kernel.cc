@@ -67,7 +67,7 @@ Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<Uniqu
   state->pid_ns = MakeRef<kernel::PidNamespace>(kernel_.root_pid_ns(), kernel_.root_user_ns());
   auto ipc = MakeRef<ipc::IpcNamespace>(kernel_.root_user_ns(), &kernel_.shared_memory(), kernel::NextNamespaceInode());
   absl::StatusOr<MountedContainer> mounts =
-      MountContainer(kernel_, watcher_, spec, state->pid_ns, ipc->posix_ref(), std::move(gofer_sockets));
+      MountContainer(kernel_, watcher_, devices_, spec, state->pid_ns, ipc->posix_ref(), std::move(gofer_sockets));
   if (!mounts.ok()) return ErrorReply(Reply::INVALID, mounts.status().message());
   state->mounts = std::move(*mounts);
   state->container = MakeRef<kernel::Container>(spec.id(), spec.pids_limit(), spec.memory_limit(), spec.cgroup_path());

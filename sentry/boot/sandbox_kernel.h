@@ -78,6 +78,7 @@ class SandboxKernel final : public KernelControl {
   kernel::Kernel kernel_;
   vfs::HostPoller poller_;
   vfs::HostFiles host_files_;
+  vfs::GoferDevices devices_;
   vfs::GoferWatcher watcher_;
   mutable Mutex mu_;
   std::map<std::string, std::shared_ptr<ContainerState>> containers_ ABSL_GUARDED_BY(mu_);

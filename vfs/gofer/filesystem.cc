@@ -16,10 +16,10 @@ namespace {
 
 constexpr size_t kReleaseBatch = 64;
 
-// Only its device number is used: st_dev of a host file system mounted below the root.
-class SubDevice final : public FileSystem {
+// Only its device number is used: st_dev of a host file system.
+class HostDevice final : public FileSystem {
  public:
-  SubDevice() : FileSystem("gofer") {}
+  HostDevice() : FileSystem("gofer") {}
   RefPtr<Inode> root() override { return nullptr; }
   Result<FsStatistics> Statistics(CallContext&) override { return Errno::kENOSYS; }
 };
@@ -46,7 +46,12 @@ Result<RefPtr<FileSystem>> GoferFileSystem::Mount(UniqueFd socket, GoferOptions 
     return Errno::kEPROTO;
   if ((attach.flags & gp::kAttachReadOnly) != 0) fs->options_.read_only = true;
   fs->max_handles_ = attach.max_handles;
-  fs->root_dev_ = attach.root.dev;
+  fs->devices_ = fs->options_.devices;
+  if (fs->devices_ == nullptr) {
+    fs->own_devices_ = std::make_unique<GoferDevices>();
+    fs->devices_ = fs->own_devices_.get();
+  }
+  fs->set_device(fs->DeviceOf(attach.root.dev));
   RefPtr<GoferInode> root = fs->MakeInode(attach.root);
   {
     MutexLock lock(fs->place_mu_);
@@ -140,13 +145,14 @@ void GoferFileSystem::RemoveInode(GoferInode& inode) {
   if (it != inodes_.end() && it->second == &inode) inodes_.erase(it);
 }
 
-DeviceNumber GoferFileSystem::DeviceOf(uint64_t host_dev) {
-  if (host_dev == root_dev_) return device();
-  MutexLock lock(table_mu_);
-  RefPtr<FileSystem>& sub = devices_[host_dev];
-  if (!sub) sub = MakeRef<SubDevice>();
-  return sub->device();
+DeviceNumber GoferDevices::Of(uint64_t host_dev) {
+  MutexLock lock(mu_);
+  RefPtr<FileSystem>& device = devices_[host_dev];
+  if (!device) device = MakeRef<HostDevice>();
+  return device->device();
 }
+
+DeviceNumber GoferFileSystem::DeviceOf(uint64_t host_dev) { return devices_->Of(host_dev); }
 
 // --- Places and handles ---
 

@@ -20,12 +20,27 @@ namespace caisson::vfs {
 
 class GoferInode;
 
+// Device numbers of host file systems, as the guest sees them. Mounts that share it agree on which
+// of them a file is on: without, a file that two bind mounts show would be two for cp(1) and mv(1).
+//
+// Thread-safe; the lock is innermost.
+class GoferDevices {
+ public:
+  DeviceNumber Of(uint64_t host_dev) ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  Mutex mu_;
+  absl::flat_hash_map<uint64_t, RefPtr<FileSystem>> devices_ ABSL_GUARDED_BY(mu_);
+};
+
 struct GoferOptions {
   std::string type_name = "gofer";  // In /proc/mounts.
   std::string mount_options;        // There too.
   bool read_only = false;           // The gofer enforces its own.
   // Shared by all mounts of a kernel, and outlives them. Null: the mount makes its own thread.
   GoferWatcher* watcher = nullptr;
+  // Likewise. Null: the mount has its own.
+  GoferDevices* devices = nullptr;
   size_t max_open_files = 512;      // Idle read-only descriptors that are kept.
   size_t max_watches = 8192;        // Directories beyond are asked about at every use.
   size_t max_records = 65536;       // Attributes of listed names that have no inode yet.
@@ -94,7 +109,7 @@ class GoferFileSystem final : public FileSystem, private GoferWatcher::Listener 
   // The inode with these attributes, which were checked: the one that exists, or a new one.
   RefPtr<GoferInode> MakeInode(const caisson::gofer::WireAttributes& attr);
   void RemoveInode(GoferInode& inode);
-  DeviceNumber DeviceOf(uint64_t host_dev) ABSL_LOCKS_EXCLUDED(table_mu_);
+  DeviceNumber DeviceOf(uint64_t host_dev);
 
   // Guards where inodes are (GoferInode's place_ members) and what handles they have.
   Mutex& place_mu() ABSL_LOCK_RETURNED(place_mu_) { return place_mu_; }
@@ -144,7 +159,9 @@ class GoferFileSystem final : public FileSystem, private GoferWatcher::Listener 
   std::unique_ptr<GoferWatcher> own_watcher_;
   GoferWatcher* watcher_ = nullptr;
   size_t max_handles_ = 0;
-  uint64_t root_dev_ = 0;
+  // Host file systems mounted below the root have devices of their own.
+  std::unique_ptr<GoferDevices> own_devices_;
+  GoferDevices* devices_ = nullptr;
   std::atomic<size_t> looks_{0};  // Into directories without watch; not beyond unwatched_looks.
   std::atomic<bool> watching_{false};
   std::atomic<uint64_t> calls_{0};  // Relaxed, as the next.
@@ -157,8 +174,6 @@ class GoferFileSystem final : public FileSystem, private GoferWatcher::Listener 
   Mutex table_mu_;
   RefPtr<GoferInode> root_ ABSL_GUARDED_BY(table_mu_);
   absl::flat_hash_map<HostId, GoferInode*> inodes_ ABSL_GUARDED_BY(table_mu_);  // Weak.
-  // Host file systems mounted below the root have devices of their own.
-  absl::flat_hash_map<uint64_t, RefPtr<FileSystem>> devices_ ABSL_GUARDED_BY(table_mu_);
 
   Mutex watch_mu_;
   absl::flat_hash_map<int, GoferInode*> watches_ ABSL_GUARDED_BY(watch_mu_);  // Weak.
