@@ -441,12 +441,13 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
 std::string FindGlobal(int argc, char** argv, const std::string& name) {
   std::vector<std::string> arguments = Normalize(argc, argv);
   const size_t command = CommandIndex(arguments);
+  std::string out;  // Of two the last counts.
   for (size_t i = 0; i < command; ++i) {
     const std::string& arg = arguments[i];
-    if (arg == name) return i + 1 < arguments.size() ? arguments[i + 1] : "";
-    if (arg.rfind(name + "=", 0) == 0) return arg.substr(name.size() + 1);
+    if (arg == name) out = i + 1 < arguments.size() ? arguments[i + 1] : "";
+    if (arg.rfind(name + "=", 0) == 0) out = arg.substr(name.size() + 1);
   }
-  return "";
+  return out;
 }
 
 std::optional<int64_t> ParseDuration(const std::string& text) {
