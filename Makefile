@@ -4,7 +4,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 BUILD := build/release
 
-.PHONY: help build run test test-all bench bench-quick docs clean setup-build setup-test setup-all setup-bench
+.PHONY: help build run test test-all bench bench-quick bench-spinning docs clean setup-build setup-test setup-all setup-bench
 
 help:
 	@echo 'make build     $(BUILD)/bin/runsc, one static executable'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test-all  and what takes longer: all units under ASan and TSan'
 	@echo 'make bench     the figures of benchmarks/, into build/bench (about half an hour)'
 	@echo 'make bench-quick  the same, rougher, in less than five minutes'
+	@echo 'make bench-spinning  busy guest threads with and without spinning (ten minutes)'
 	@echo 'make docs      generated documents'
 
 setup-build:
@@ -41,6 +42,10 @@ test: setup-test
 
 test-all: setup-all
 	@tools/run_tests --jobs $(JOBS) --all
+
+bench-spinning: setup-bench $(BUILD)/build.ninja
+	cmake --build $(BUILD) -j $(JOBS) --target runsc benchmarks
+	@benchmarks/spinning.py --build $(BUILD)
 
 bench bench-quick: setup-bench $(BUILD)/build.ninja
 	cmake --build $(BUILD) -j $(JOBS) --target runsc benchmarks

@@ -32,6 +32,13 @@ class IoBuffer {
   Result<size_t> Take(absl::Span<char> to) {
     return Move(to.size(), [&](size_t at, size_t n) { return DoTake(at, to.data(), n); });
   }
+  // Put() of as much as goes in one copy by the host, so that `from` may be a mapping whose pages vanish:
+  // the copy ends short then. 0: not possible here, or memory of either side was not there.
+  size_t PutByHost(absl::Span<const char> from) {
+    const size_t done = DoPutByHost(position_, from.data(), std::min(from.size(), remaining()));
+    position_ += done;
+    return done;
+  }
   // Moves the cursor on by `bytes`, which were moved through Direct().
   void Skip(size_t bytes) {
     CHECK(bytes <= remaining());
@@ -52,6 +59,7 @@ class IoBuffer {
   explicit IoBuffer(size_t size) : size_(size) {}
   virtual Result<size_t> DoPut(size_t at, const char* from, size_t n) = 0;
   virtual Result<size_t> DoTake(size_t at, char* to, size_t n) = 0;
+  virtual size_t DoPutByHost(size_t at, const char* from, size_t n) { return 0; }
 
  private:
   template <typename F>

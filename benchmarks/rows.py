@@ -68,6 +68,7 @@ START = [
     Row("idle_pss", "idle sandbox, PSS", "MiB", "≤ 8 MiB"),
     Row("idle_pss_20", "each of 20 idle sandboxes, PSS", "MiB", "≤ 3 MiB"),
     Row("idle_wakeups", "idle sandbox, context switches a second", "1/s", "0"),
+    Row("idle_cpu", "idle sandbox, CPU time a minute", "µs", "0"),
     Row("idle_processes", "idle sandbox, host processes", ""),
 ]
 SECTIONS = {"System calls": CALLS, "Files": FILES, "Memory": MEMORY, "Between processes": IPC,

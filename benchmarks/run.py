@@ -88,11 +88,10 @@ def measure_app(recorder, subject, name, quick):
 
 def measure_idle(recorder, subject, seconds, wanted):
     try:
-        if wanted & {"idle_pss", "idle_wakeups", "idle_processes"}:
-            pss, switches, processes = subject.idle(1, seconds)
-            recorder.note("idle_pss", subject, pss)
-            recorder.note("idle_wakeups", subject, switches)
-            recorder.note("idle_processes", subject, processes)
+        keys = "idle_pss", "idle_wakeups", "idle_cpu", "idle_processes"
+        if wanted & set(keys):
+            for key, value in zip(keys, subject.idle(1, seconds)):
+                recorder.note(key, subject, value)
         if "idle_pss_20" in wanted:
             recorder.note("idle_pss_20", subject, subject.idle(20, 1)[0])
     except (runtimes.Failed, OSError, subprocess.SubprocessError) as error:
@@ -166,7 +165,7 @@ def main():
                     for subject in containers:
                         recorder.note("run", subject, subject.run_true())
         for subject in containers:
-            measure_idle(recorder, subject, 3 if options.quick else 20, wanted - ({"idle_pss_20"} if options.quick else set()))
+            measure_idle(recorder, subject, 3 if options.quick else 60, wanted - ({"idle_pss_20"} if options.quick else set()))
         result = {
             "machine": machine(), "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "rounds": rounds,
             "quick": options.quick, "seconds": round(time.time() - started), "load": [load, os.getloadavg()[1]],

@@ -167,7 +167,7 @@ class Runtime:
         return (time.monotonic() - started) * 1e9
 
     def idle(self, count, seconds):
-        """(PSS in MiB, context switches a second, processes), each of one of `count` idle sandboxes."""
+        """(PSS in MiB, context switches a second, CPU ns a minute, processes), each of one of `count` idle sandboxes."""
         sandboxes = []
         try:
             for _ in range(count):
@@ -178,10 +178,11 @@ class Runtime:
             time.sleep(3)
             pids = descendants([process.pid for _, process in sandboxes], self.directory)
             pss = sum(pss_of(pid) for pid in pids) / 1024
-            first = sum(switches_of(pid) for pid in pids)
+            switches, cpu = activity_of(pids)
             time.sleep(seconds)
-            switches = sum(switches_of(pid) for pid in pids) - first
-            return pss / count, switches / seconds / count, len(pids) / count
+            after = activity_of(pids)
+            return (pss / count, (after[0] - switches) / seconds / count, (after[1] - cpu) * 60 / seconds / count,
+                    len(pids) / count)
         finally:
             for name, process in sandboxes:
                 self.call("kill", name, "KILL")
@@ -222,15 +223,19 @@ def pss_of(pid):
         return 0
 
 
-def switches_of(pid):
-    total = 0
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/status") as file:
-                total += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", file.read())))
-    except OSError:
-        pass
-    return total
+def activity_of(pids):
+    """(context switches, ns of CPU time) of all threads of these processes so far."""
+    switches = cpu = 0
+    for pid in pids:
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/status") as file:
+                    switches += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", file.read())))
+                with open(f"/proc/{pid}/task/{task}/schedstat") as file:
+                    cpu += int(file.read().split()[0])
+        except OSError:
+            pass
+    return switches, cpu
 
 
 def installed(space, caisson, wanted=None):

@@ -29,10 +29,15 @@ else()
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wthread-safety;-Wno-unused-private-field>" -fcf-protection)
 endif()
 
+# For the few files that hold a library which throws.
+set(CAISSON_THROWING -fexceptions -frtti)
 if(CAISSON_SANITIZE)
   add_compile_options(-fsanitize=${CAISSON_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${CAISSON_SANITIZE})
   add_compile_definitions(CAISSON_SANITIZED)
+  # The linker keeps one copy of a template's functions: one that checks the types of objects, and it would
+  # find none in those that other files made, without RTTI.
+  list(APPEND CAISSON_THROWING -fno-sanitize=vptr)
   set(CAISSON_STATIC_LINK "")
 else()
   add_compile_options(-D_FORTIFY_SOURCE=2)

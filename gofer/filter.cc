@@ -95,6 +95,8 @@ constexpr FilterRule kRules[] = {
     {SYS_read, {}, "sanitizer"},
     {SYS_readlink, {}, "sanitizer", bpf::kRetErrno | ENOENT},
     {SYS_open, {}, "sanitizer", bpf::kRetErrno | ENOENT},
+    {SYS_pipe2, {}, "sanitizer"},  // As in sentry/boot/filter_sanitizer.inc.
+    {SYS_pipe, {}, "sanitizer"},
 #endif
 };
 

@@ -142,7 +142,7 @@ SyscallResult RtSigsuspend(Task& task, GuestAddr set, uint64_t size) {
 
 SyscallResult RtSigreturn(Task& task) {
   Result<signal::Returned> r =
-      signal::PopFrame(task.mm(), task.kernel().platform(), task.context(), task.full_regs());
+      signal::PopFrame(task.mm(), task.kernel().platform(), task.context(), task.general_regs());
   task.MarkRegistersReplaced();
   if (!r.ok()) {
     task.ForceSignal(signal::Info(signal::kSIGSEGV));
@@ -160,7 +160,7 @@ SyscallResult RtSigreturn(Task& task) {
 
 SyscallResult Sigaltstack(Task& task, GuestAddr new_stack, GuestAddr old_stack) {
   signal::AltStack& alt = task.alt_stack();
-  const uint64_t sp = task.full_regs().rsp;
+  const uint64_t sp = task.general_regs().rsp;
   const bool on = (alt.flags & (signal::kSsDisable | signal::kSsAutodisarm)) == 0 && alt.size != 0 && alt.Contains(sp);
   signal::AltStack old = alt;
   if (alt.size == 0) old.flags = signal::kSsDisable;

@@ -222,17 +222,14 @@ SyscallResult Fchmod(Task& task, Fd fd, Mode mode) {
 
 namespace {
 // -1 leaves an id alone; one without a mapping in the caller's namespace is EINVAL.
-Result<std::optional<uint32_t>> ToUid(Task& task, uint32_t uid) {
-  if (uid == auth::kNoId) return std::optional<uint32_t>();
-  auto kuid = task.creds().user_ns->ToKernelUid(uid);
-  if (!kuid) return Errno::kEINVAL;
-  return std::optional<uint32_t>(*kuid);
-}
-Result<std::optional<uint32_t>> ToGid(Task& task, uint32_t gid) {
-  if (gid == auth::kNoId) return std::optional<uint32_t>();
-  auto kgid = task.creds().user_ns->ToKernelGid(gid);
-  if (!kgid) return Errno::kEINVAL;
-  return std::optional<uint32_t>(*kgid);
+struct Owner {
+  std::optional<uint32_t> uid, gid;
+};
+Result<void> ToOwner(Task& task, uint32_t uid, uint32_t gid, Owner* to) {
+  const auth::UserNamespace& ns = *task.creds().user_ns;
+  if (uid != auth::kNoId && !(to->uid = ns.ToKernelUid(uid))) return Errno::kEINVAL;
+  if (gid != auth::kNoId && !(to->gid = ns.ToKernelGid(gid))) return Errno::kEINVAL;
+  return {};
 }
 }  // namespace
 
@@ -245,13 +242,17 @@ SyscallResult Lchown(Task& task, PathPtr path, uint32_t uid, uint32_t gid) {
 SyscallResult Fchownat(Task& task, Fd dir, PathPtr path, uint32_t uid, uint32_t gid, Flags flags) {
   if ((flags.value & ~(kAtSymlinkNofollow | kAtEmptyPath)) != 0) return Errno::kEINVAL;
   vfs::VfsPath at = TRY(WalkAt(task, dir, path, flags.value, (flags.value & kAtSymlinkNofollow) == 0));
-  TRY(vfs::Chown(task, at, TRY(ToUid(task, uid)), TRY(ToGid(task, gid))));
+  Owner owner;
+  TRY(ToOwner(task, uid, gid, &owner));
+  TRY(vfs::Chown(task, at, owner.uid, owner.gid));
   return 0;
 }
 SyscallResult Fchown(Task& task, Fd fd, uint32_t uid, uint32_t gid) {
   RefPtr<vfs::FileDescription> file = TRY(task.fd_table().Get(fd.value));
   if (file->kind() == vfs::FileKind::kPath) return Errno::kEBADF;
-  TRY(vfs::FileChown(task, *file, TRY(ToUid(task, uid)), TRY(ToGid(task, gid))));
+  Owner owner;
+  TRY(ToOwner(task, uid, gid, &owner));
+  TRY(vfs::FileChown(task, *file, owner.uid, owner.gid));
   return 0;
 }
 

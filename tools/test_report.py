@@ -41,6 +41,15 @@ TOTALS = re.compile(r"^\[ TOTALS \] .*?(\d+) run, (\d+) passed, (\d+) failed(?: 
                     r"(\d+) skipped", re.M)
 
 
+# What GTEST_SKIP() was told, in the output of a case.
+SKIPPED_CASE = re.compile(r": Skipped\n(.*)\n(?:.*\n){0,4}?\[ +SKIPPED +\] ([\w/]+\.[\w/]+)")
+
+
+def skip_reasons(text):
+    """{case: reason}"""
+    return {case: reason for reason, case in SKIPPED_CASE.findall(text) if reason}
+
+
 def gtest_counts(text):
     """(passed, failed, skipped cases, died in) from a gtest binary's output."""
     # A child of a test may write before gtest's mark in the same line.
@@ -66,7 +75,7 @@ def judge(name, status, log, report):
     python = re.search(r"^Ran (\d+) tests? in ", text, re.M)
     if totals:
         _, passed, failed, expected, skipped = (int(n or 0) for n in totals[-1])
-        reasons = re.findall(r"^skip(?:ped)?:? (\S+)(?:: (.*))?$", text, re.M)
+        reasons = re.findall(r"^skip(?:ped)?:? (\S+)(?:: (.*))?$", text, re.M) or list(skip_reasons(text).items())
         skips = [(f"{name} {case}", reason or "said so itself") for case, reason in reasons[:skipped]]
         skips += [(name, "said so itself")] * (skipped - len(skips))
         known = re.findall(r"^\[ FAILURE \] (\S+) +\(expected: (.*)\)$", text, re.M)
@@ -88,7 +97,8 @@ def judge(name, status, log, report):
             failed = 1
     else:
         passed, failed, cases, died_in = gtest_counts(text)
-        skips = [(f"{name} {case}", "said so itself") for case in cases]
+        reasons = skip_reasons(text)
+        skips = [(f"{name} {case}", reasons.get(case, "said so itself")) for case in cases]
         if died_in:
             lines.append(f"{name} ended in {died_in} (status {status})")
         if status == 0 and passed + failed + len(skips) == 0:

@@ -120,22 +120,6 @@ class Generator : public Xbyak::CodeGenerator {
     test(rax, rax);
     jz(park_, T_NEAR);
     mov(dword[r13 + offsetof(ResultPage, ready_tid)], eax);
-    if (threads_.start != 0) {
-      // No guest code has run here yet: nobody else writes that word.
-      test(rax, rax);
-      js(reply_);
-      Xbyak::Label wait;
-      L(wait);
-      mov(rdi, threads_.ready_word);
-      cmp(dword[rdi], 0);
-      jne(reply_);
-      xor_(esi, esi);  // FUTEX_WAIT
-      xor_(edx, edx);
-      xor_(r10d, r10d);
-      mov(eax, SYS_futex);
-      syscall();
-      jmp(wait);
-    }
     L(reply_);
     mov(edi, kStubSocket);
     mov(rsi, r14);

@@ -24,8 +24,6 @@ struct ThreadCode {
   std::string code;
   // Where a new guest thread starts, with r9 and r8 as CloneThread() says; 0: it parks.
   uint64_t start = 0;
-  // With `start`: the word of the ready thread that is not 0 once it has started, as futex(2) knows.
-  uint64_t ready_word = 0;
   // r9 and r8 of the ready thread.
   uint64_t ready_r9 = 0, ready_r8 = 0;
   // Handler of a guest thread's signals, on its alternate stack; 0: none. Not the worker's: it

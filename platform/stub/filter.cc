@@ -75,10 +75,14 @@ void BpfBuilder::UnlessAtLeastXSkip(uint8_t skip) {
 }
 void BpfBuilder::Skip(uint8_t skip) { Add(BPF_JMP | BPF_JA, skip); }
 void BpfBuilder::Append(const BpfBuilder& other) {
-  code_.insert(code_.end(), other.code_.begin(), other.code_.end());
+  Append(other.code_);
+}
+void BpfBuilder::Append(const std::vector<BpfInstruction>& code) {
+  code_.insert(code_.end(), code.begin(), code.end());
 }
 
-std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start) {
+std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start,
+                                       const FilterParts& parts) {
   CHECK(kCloneThreadFlags == kThreadFlags && kCloneStubFlags == kStubFlags);
   constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);
   constexpr uint32_t kArg0 = offsetof(seccomp_data, args);
@@ -87,14 +91,21 @@ std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start) {
   b.IfSkip(BPF_JEQ, AUDIT_ARCH_X86_64, 1);
   b.Return(otherwise);
   static_assert((kBlobAddr >> 32) == ((kBlobAddr + kBlobSize) >> 32));
+  BpfBuilder outside;
+  outside.Append(parts.outside);
+  if (parts.outside.empty()) outside.Return(otherwise);
+  CHECK(outside.size() < 256 && parts.at_gate.size() < 256);
   b.Load(kIp + 4);
-  b.IfSkip(BPF_JEQ, static_cast<uint32_t>(kBlobAddr >> 32), 1);
-  b.Return(otherwise);
+  b.UnlessSkip(BPF_JEQ, static_cast<uint32_t>(kBlobAddr >> 32), 3);
   b.Load(kIp);
-  b.IfSkip(BPF_JGE, static_cast<uint32_t>(kBlobAddr), 1);
-  b.Return(otherwise);
-  b.UnlessSkip(BPF_JGE, static_cast<uint32_t>(kBlobAddr + kBlobSize), 1);
-  b.Return(otherwise);
+  b.UnlessSkip(BPF_JGE, static_cast<uint32_t>(kBlobAddr), 1);
+  b.UnlessSkip(BPF_JGE, static_cast<uint32_t>(kBlobAddr + kBlobSize), static_cast<uint8_t>(outside.size()));
+  b.Append(outside);
+  if (parts.gate != 0) {
+    CHECK(parts.gate >> 32 == kBlobAddr >> 32);
+    b.UnlessSkip(BPF_JEQ, static_cast<uint32_t>(parts.gate), static_cast<uint8_t>(parts.at_gate.size()));
+    b.Append(parts.at_gate);
+  }
   b.Load(offsetof(seccomp_data, nr));
   for (const AllowedCall& call : AllowedCalls(threads_start)) {
     if (!call.has_arg0) {

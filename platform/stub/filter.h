@@ -29,9 +29,20 @@ struct BpfInstruction {
   uint32_t k;
 };
 
+// What a platform adds to the base filter: code that ends in returns, each at most 255 instructions. It is
+// here so that the filter that each guest thread installs for itself is short.
+struct FilterParts {
+  std::vector<BpfInstruction> outside;  // For calls from outside the blob.
+  // For calls of one instruction in the blob: the accumulator has nothing. `gate` is what seccomp(2)
+  // shows as its instruction pointer; 0: none.
+  uint64_t gate = 0;
+  std::vector<BpfInstruction> at_gate;
+};
+
 // Calls of the table from the blob's instructions are allowed; all others, from the guest's code or
-// in another ABI, get `otherwise` (a SECCOMP_RET_ value).
-std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start = false);
+// in another ABI, get `otherwise` (a SECCOMP_RET_ value), where `parts` says nothing else.
+std::vector<BpfInstruction> BaseFilter(uint32_t otherwise, bool threads_start = false,
+                                       const FilterParts& parts = {});
 
 // For filters written by hand.
 class BpfBuilder {
@@ -50,6 +61,7 @@ class BpfBuilder {
   // Whatever is so.
   void Skip(uint8_t skip);
   void Append(const BpfBuilder& other);
+  void Append(const std::vector<BpfInstruction>& code);
   size_t size() const { return code_.size(); }
   std::vector<BpfInstruction> Take() { return std::move(code_); }
 

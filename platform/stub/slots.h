@@ -3,7 +3,9 @@
 #define CAISSON_PLATFORM_STUB_SLOTS_H_
 
 #include <cstddef>
+#include <vector>
 
+#include "base/mutex.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "platform/stub/layout.h"
@@ -29,6 +31,9 @@ class SharedMapping {
 struct Slots {
   SharedMapping control_mapping;
   SharedMapping result_mapping;
+  // Of these pages; closed once the stub has them, but for those that are used again (SlotCache).
+  UniqueFd control_fd;  // Sealed: can be mapped for reading only (docs/platform.md 9).
+  UniqueFd result_fd;   // Cannot shrink, so that the worker never gets a SIGBUS on it.
   UniqueFd socket;
   ControlPage* control() const { return static_cast<ControlPage*>(control_mapping.get()); }
   // Of guest thread `index`, for platforms that use them.
@@ -44,20 +49,29 @@ struct Slots {
   }
 };
 
-// The stub's side: sent to it, then closed here.
-struct StubEnd {
-  UniqueFd socket;
-  UniqueFd control;  // Sealed: can be mapped for reading only (docs/platform.md 9).
-  UniqueFd result;   // Cannot shrink, so that the worker never gets a SIGBUS on it.
-};
-
 struct SlotPair {
   Slots sentry;
-  StubEnd stub;
+  UniqueFd stub_socket;  // Sent to the stub, then closed here.
 };
 
-// Errors: ENOMEM, EMFILE, ENFILE; ENOSYS where the host lacks memfd seals.
-Result<SlotPair> MakeSlots();
+// Makes slots, and keeps a few of stubs that have ended for the next ones: making and ending two memfds is
+// a good part of a fork. Thread-safe.
+class SlotCache {
+ public:
+  // Errors: ENOMEM, EMFILE, ENFILE; ENOSYS where the host lacks memfd seals.
+  Result<SlotPair> Make() ABSL_LOCKS_EXCLUDED(mu_);
+  // The stub has them, by its descriptors or by those of its parent.
+  static void Sent(Slots& slots);
+  // Of a stub that has been reaped: nobody can write to them any more. Nothing of what is in them is
+  // seen by another stub.
+  void Keep(Slots slots) ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  Result<Slots> MakePair() ABSL_LOCKS_EXCLUDED(mu_);
+
+  Mutex mu_;  // Innermost.
+  std::vector<Slots> spare_ ABSL_GUARDED_BY(mu_);
+};
 
 }  // namespace caisson::platform::stub
 

@@ -60,17 +60,17 @@ bool IsThreadOf(pid_t pid, pid_t tid) {
   return tid > 0 && tid != pid && syscall(SYS_tgkill, pid, tid, 0) == 0;
 }
 
-StubProcess::StubProcess(Slots slots, pid_t pid, UniqueFd pidfd, PrepareSlots prepare)
-    : pid_(pid), pidfd_(std::move(pidfd)), prepare_(prepare), slots_(std::move(slots)) {}
+StubProcess::StubProcess(Slots slots, pid_t pid, UniqueFd pidfd, const Common& common)
+    : pid_(pid), pidfd_(std::move(pidfd)), common_(common), slots_(std::move(slots)) {}
 
-Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots, PrepareSlots prepare) {
+Result<std::unique_ptr<StubProcess>> StubProcess::Greet(Slots slots, const Common& common) {
   const pid_t pid = ReceiveHello(slots.socket.get());
   if (pid <= 1) return Errno::kEAGAIN;
   int off = 0;
   setsockopt(slots.socket.get(), SOL_SOCKET, SO_PASSCRED, &off, sizeof(off));
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   std::unique_ptr<StubProcess> stub(
-      new StubProcess(std::move(slots), pid, std::move(pidfd), prepare));
+      new StubProcess(std::move(slots), pid, std::move(pidfd), common));
   if (!stub->pidfd_.valid()) return Errno::kEMFILE;
   const pid_t tid = stub->slots_.result()->ready_tid;
   if (IsThreadOf(pid, tid)) stub->PutBackThread(tid);
@@ -97,8 +97,11 @@ StubProcess::FinalUsage StubProcess::End() {
   siginfo_t info;
   rusage usage{};
   // The call itself takes a fifth argument (waitid(2), C library/kernel differences).
-  while (syscall(SYS_waitid, P_PID, pid_, &info, WEXITED, &usage) != 0 && errno == EINTR) {
-  }
+  int waited;
+  do waited = static_cast<int>(syscall(SYS_waitid, P_PID, pid_, &info, WEXITED, &usage));
+  while (waited != 0 && errno == EINTR);
+  // Its memory is gone with its last thread, and so are all mappings of these but ours.
+  if (waited == 0) common_.slots->Keep(std::move(slots_));
   return ToFinalUsage(usage);
 }
 
@@ -288,15 +291,16 @@ Result<std::unique_ptr<StubProcess>> StubProcess::FinishClone(Slots slots) {
 }
 
 Result<Slots> StubProcess::StartCloneLocked() {
-  SlotPair pair = TRY(MakeSlots());
-  if (prepare_ != nullptr) prepare_(pair.sentry);
+  SlotPair pair = TRY(common_.slots->Make());
+  if (common_.prepare != nullptr) common_.prepare(pair.sentry);
   pair.sentry.control()->flags = ControlPage::kReadyThread;
   ControlPage* control = slots_.control();
   control->requests[0] = {
       RequestKind::kCloneStub, SYS_clone, {kCloneStubFlags, 0, 0, 0, 0, kStubSocket + 1 + leftover_}};
   control->count = 1;
-  const int fds[] = {pair.stub.socket.get(), pair.stub.control.get(), pair.stub.result.get()};
+  const int fds[] = {pair.stub_socket.get(), pair.sentry.control_fd.get(), pair.sentry.result_fd.get()};
   TRY(RingLocked(fds));
+  SlotCache::Sent(pair.sentry);
   return std::move(pair.sentry);
 }
 
@@ -307,7 +311,7 @@ Result<std::unique_ptr<StubProcess>> StubProcess::FinishCloneLocked(Slots slots)
   if (outcome.executed != 1)
     return outcome.host_errno == ENOMEM ? Errno::kENOMEM : Errno::kEAGAIN;
   // The parent has closed the child's end by now: if the child is gone, this is an end of file.
-  return Greet(std::move(slots), prepare_);
+  return Greet(std::move(slots), common_);
 }
 
 size_t StubProcess::Poke(uint64_t address, absl::Span<const char> from) {

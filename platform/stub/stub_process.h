@@ -33,9 +33,15 @@ class StubProcess {
   // Fills what a guest thread reads, before a stub starts.
   using PrepareSlots = void (*)(const Slots&);
 
+  // What all stubs of a platform have in common.
+  struct Common {
+    PrepareSlots prepare = nullptr;
+    std::shared_ptr<SlotCache> slots;
+  };
+
   // Waits for the first message of a new stub, which tells its pid by the kernel's word.
   // Errors: EAGAIN if the process ended before, EMFILE.
-  static Result<std::unique_ptr<StubProcess>> Greet(Slots slots, PrepareSlots prepare);
+  static Result<std::unique_ptr<StubProcess>> Greet(Slots slots, const Common& common);
   // Kills and reaps. No guest thread may be traced any more.
   ~StubProcess();
 
@@ -109,7 +115,7 @@ class StubProcess {
   size_t Poke(uint64_t address, absl::Span<const char> from) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  StubProcess(Slots slots, pid_t pid, UniqueFd pidfd, PrepareSlots prepare);
+  StubProcess(Slots slots, pid_t pid, UniqueFd pidfd, const Common& common);
   Result<void> RingLocked(absl::Span<const int> fds, bool may_close = true)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<UniqueFd> TakeDescriptorLocked(int stub_fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -123,9 +129,9 @@ class StubProcess {
 
   const pid_t pid_;
   const UniqueFd pidfd_;
-  const PrepareSlots prepare_;
+  const Common common_;
   Mutex mu_;  // One vector at a time: guards the control page and the socket.
-  const Slots slots_;
+  Slots slots_;  // Changes only in End().
   size_t leftover_ ABSL_GUARDED_BY(mu_) = 0;  // Descriptors besides the socket: 1 to leftover_.
   Mutex fault_mu_;
   bool reaped_ = false;  // The destroying thread's.

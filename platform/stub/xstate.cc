@@ -96,6 +96,19 @@ bool XstateIsValid(absl::Span<const char> state) {
   return (mxcsr & ~info.mxcsr_mask) == 0;
 }
 
+bool DeniesOwnMemory(absl::Span<const char> state) {
+  const XstateInfo& info = HostXstate();
+  if ((info.features & kPkru) == 0) return false;
+  size_t size;
+  const size_t offset = FeatureOffset(9, &size);
+  uint64_t present;
+  std::memcpy(&present, &state[kLegacySize], sizeof(present));
+  if ((present & kPkru) == 0 || state.size() < offset + sizeof(kInitialPkru)) return false;
+  uint32_t rights;
+  std::memcpy(&rights, &state[offset], sizeof(rights));
+  return (rights & 3) != 0;
+}
+
 void SanitizeXstate(absl::Span<char> state) {
   // Bytes 464 to 511 are the software's: the kernel has left its feature mask there.
   constexpr size_t kSoftware = 464;

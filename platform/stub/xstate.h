@@ -27,6 +27,10 @@ void InitialXstate(absl::Span<char> out);
 // must not have, no MXCSR bit that faults (Intel SDM vol. 1, 13.4.2 and 11.6.6).
 bool XstateIsValid(absl::Span<const char> state);
 
+// Whether `state` takes its own memory from a thread: PKRU forbids access to, or writing of, key 0. Blob code that
+// has loaded it could not go on.
+bool DeniesOwnMemory(absl::Span<const char> state);
+
 // Of a state that the host has written: clears what is not a guest's to see.
 void SanitizeXstate(absl::Span<char> state);
 

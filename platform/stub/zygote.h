@@ -9,6 +9,7 @@
 #include "base/guest_addr.h"
 #include "base/result.h"
 #include "platform/stub/blob.h"
+#include "platform/stub/filter.h"
 #include "platform/stub/stub_process.h"
 
 namespace caisson::platform::stub {
@@ -21,6 +22,7 @@ struct ZygoteConfig {
   uint32_t filter_otherwise = 0;
   // Whether it allows what a guest thread calls at its start (AllowedCalls()).
   bool threads_start = false;
+  FilterParts filter_parts;
   // Signals besides SIGSEGV and SIGBUS that Blob::handler takes, if there is one, from guest
   // threads; it runs with all signals blocked that it does not take for the CPU.
   std::vector<int> handled_signals;

@@ -249,10 +249,12 @@ Result<void> CheckStarted(int socket) {
 }  // namespace
 
 Result<Zygote> StartZygote(const Blob& blob, const ZygoteConfig& config) {
-  SlotPair pair = TRY(MakeSlots());
+  const StubProcess::Common common{config.prepare, std::make_shared<SlotCache>()};
+  SlotPair pair = TRY(common.slots->Make());
   UniqueFd code = TRY(MakeCodeFile(blob));
   if (config.prepare != nullptr) config.prepare(pair.sentry);
-  std::vector<BpfInstruction> filter = BaseFilter(config.filter_otherwise, config.threads_start);
+  std::vector<BpfInstruction> filter =
+      BaseFilter(config.filter_otherwise, config.threads_start, config.filter_parts);
   static_assert(sizeof(BpfInstruction) == sizeof(sock_filter));
   auto args_owner = std::make_unique<ZygoteArgs>();
   ZygoteArgs& args = *args_owner;
@@ -263,9 +265,9 @@ Result<Zygote> StartZygote(const Blob& blob, const ZygoteConfig& config) {
   args.handled_signals = (uint64_t{1} << (SIGSEGV - 1)) | (uint64_t{1} << (SIGBUS - 1));
   for (int signo : config.handled_signals) args.handled_signals |= uint64_t{1} << (signo - 1);
   args.oom_score_adj = std::clamp(config.oom_score_adj, 0, 1000);
-  args.socket = pair.stub.socket.get();
-  args.control = pair.stub.control.get();
-  args.result = pair.stub.result.get();
+  args.socket = pair.stub_socket.get();
+  args.control = pair.sentry.control_fd.get();
+  args.result = pair.sentry.result_fd.get();
   args.code = code.get();
   args.filter = {static_cast<unsigned short>(filter.size()),
                  reinterpret_cast<sock_filter*>(filter.data())};
@@ -282,14 +284,16 @@ Result<Zygote> StartZygote(const Blob& blob, const ZygoteConfig& config) {
   const pid_t pid = Fork(&zygote.own_user_namespace);
   g_args = nullptr;
   if (pid < 0) return FromHostErrno(errno);
-  pair.stub = {};
+  pair.stub_socket.reset();
+  pair.sentry.control_fd.reset();
+  pair.sentry.result_fd.reset();
   Result<void> started = CheckStarted(pair.sentry.socket.get());
   if (!started.ok()) {
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, __WALL);
     return started.error();
   }
-  zygote.process = TRY(StubProcess::Greet(std::move(pair.sentry), config.prepare));
+  zygote.process = TRY(StubProcess::Greet(std::move(pair.sentry), common));
   if (zygote.process->pid() != pid) {
     LOG_ERROR("the first stub is in another pid namespace");
     return Errno::kEIO;

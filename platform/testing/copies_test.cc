@@ -33,7 +33,7 @@ class CopiesTest : public ::testing::Test {
     space_ = NewSpace();
     context_ = TestPlatform().NewContext();
     regs_ = Load(*space_, [](Code& c) { c.nop(); });
-    std::string code = Assemble([number](Code& c) {
+    file_ = LoadFromFile(*space_, Assemble([number](Code& c) {
       Xbyak::Label again;
       c.L(again);
       c.inc(c.rbx);
@@ -41,14 +41,7 @@ class CopiesTest : public ::testing::Test {
       c.syscall();
       c.mov(c.rbp, c.rax);
       c.jmp(again);
-    });
-    code.resize(0x1000, '\x90');
-    char name[] = "/var/tmp/copies_test.XXXXXX";
-    file_.reset(mkostemp(name, O_CLOEXEC));
-    CHECK(file_.valid());
-    unlink(name);
-    CHECK(write(file_.get(), code.data(), code.size()) == static_cast<ssize_t>(code.size()));
-    ASSERT_TRUE(space_->Apply({MapFile(kCode, 0x1000, kProtRead | kProtExec, file_.get(), false)}).ok());
+    }));
     for (int i = 0; i < kOften; ++i) Call();
   }
   // To the next call.
@@ -153,13 +146,14 @@ TEST_F(CopiesTest, AddressesThatAreNone) {
 TEST_F(CopiesTest, BuffersComeAlongWholeOrNotAtAll) {
   Start(SYS_write);
   std::string text;
-  for (int i = 0; i < 3000; ++i) text += static_cast<char>('a' + i % 23);
-  Put(kEnd - 3000, text);
-  for (uint64_t n : {0u, 1u, 3u, 8u, 1000u, 1024u, 1025u, 3000u}) {
+  constexpr size_t kText = 6000;
+  for (size_t i = 0; i < kText; ++i) text += static_cast<char>('a' + i % 23);
+  Put(kEnd - kText, text);
+  for (uint64_t n : {0u, 1u, 3u, 8u, 1000u, 1024u, 1025u, 3000u, 4095u, 4096u, 4097u, 6000u}) {
     regs_.rsi = (kEnd - n).value;
     regs_.rdx = n;
     Call();
-    EXPECT_EQ(Along(kEnd - n), patches() && n <= 1024 ? text.substr(3000 - n) : "") << n;
+    EXPECT_EQ(Along(kEnd - n, kText), patches() && n <= 4096 ? text.substr(kText - n) : "") << n;
     regs_.rdx = n + 1;
     Call();
     EXPECT_EQ(Along(kEnd - n), "") << n;

@@ -50,15 +50,7 @@ class HostCallsTest : public ::testing::TestWithParam<bool> {
     context_ = TestPlatform().NewContext();
     regs_ = Load(*space_, Loop);
     if (GetParam()) {
-      char name[] = "/var/tmp/host_calls_test.XXXXXX";
-      file_.reset(mkostemp(name, O_CLOEXEC));
-      ASSERT_TRUE(file_.valid());
-      unlink(name);
-      std::string code = Assemble(Loop);
-      code.resize(0x1000, '\x90');
-      ASSERT_EQ(write(file_.get(), code.data(), code.size()), static_cast<ssize_t>(code.size()));
-      ASSERT_TRUE(
-          space_->Apply({MapFile(kCode, 0x1000, kProtRead | kProtExec, file_.get(), false)}).ok());
+      file_ = LoadFromFile(*space_, Assemble(Loop));
       for (int i = 0; i < 200; ++i) Call();
     } else {
       Call();

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "platform/stub/layout.h"
 #include "platform/testing/testing.h"
 #include "platform/trap/blob.h"
@@ -28,6 +29,7 @@ class HostileTest : public ::testing::Test {
     const trap::ThreadBlob blob = trap::GenerateThreadBlob(notify_, 3);
     doorbell_ = blob.doorbells;
     host_calls_ = blob.host_calls;
+    gate_ = blob.gate;
     space_ = NewSpace();
     bystander_ = NewSpace();
     context_ = TestPlatform().NewContext();
@@ -63,6 +65,7 @@ class HostileTest : public ::testing::Test {
 
   bool notify_ = false;
   std::vector<uint64_t> doorbell_, host_calls_;
+  uint64_t gate_ = 0;
   std::unique_ptr<AddressSpace> space_, bystander_;
   std::unique_ptr<Context> context_;
 };
@@ -169,10 +172,15 @@ TEST_F(HostileTest, HostCallsOfItsOwn) {
       {SYS_madvise, {kData.value, 0x1000, MADV_DONTNEED}, true},
       {SYS_mprotect, {kData.value, 0x1000, PROT_READ}, true},
       {SYS_close_range, {trap::kHostCallFd, trap::kHostCallFd, 0}, true},
-      {SYS_mprotect, {kData.value, 0x1000, PROT_READ | PROT_WRITE}, false},
+      {SYS_mprotect, {kData.value, 0x1000, PROT_READ | PROT_WRITE}, true},
+      {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_PRIVATE | MAP_FIXED, trap::kHostCallFd}, true},
+      {SYS_mprotect, {kData.value, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC}, false},
+      {SYS_mprotect, {kData.value, 0x1000, 0x1000000 | PROT_READ}, false},
       {SYS_mprotect, {kData.value, 0x1000, PROT_EXEC}, false},
       {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_SHARED | MAP_FIXED, trap::kHostCallFd}, false},
       {SYS_mmap, {kData.value, 0x1000, PROT_READ, MAP_PRIVATE | MAP_FIXED, 0}, false},
+      {SYS_mmap, {kData.value, 0x1000, PROT_EXEC, MAP_PRIVATE | MAP_FIXED, trap::kHostCallFd}, false},
+      {SYS_mmap, {0, 0x1000, PROT_READ, MAP_PRIVATE, trap::kHostCallFd}, false},
       {SYS_mmap, {kData.value, 0x1000, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
       {SYS_mmap, {0, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS}, false},
       {SYS_mmap, {stub::kControlAddr, 0x1000, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED}, false},
@@ -187,8 +195,11 @@ TEST_F(HostileTest, HostCallsOfItsOwn) {
       {SYS_close_range, {0, 63, 0}, false},
       {SYS_close_range, {63, 63, 2}, false},
   };
-  for (uint64_t at : host_calls_) {
+  std::vector<uint64_t> places = host_calls_;
+  places.push_back(gate_);
+  for (uint64_t at : places) {
     for (const auto& call : calls) {
+      const bool made = call.made && at == gate_;
       auto space = NewSpace();
       auto context = TestPlatform().NewContext();
       Registers regs = Load(*space, [&](Code& c) {
@@ -201,14 +212,15 @@ TEST_F(HostileTest, HostCallsOfItsOwn) {
         // What follows there stores the result and faults, since rbx is no slot.
         c.xor_(c.ebx, c.ebx);
         c.xor_(c.ebp, c.ebp);
+        c.xor_(c.r14d, c.r14d);  // Where the gate goes on.
         c.mov(c.eax, call.number);
         c.mov(c.rcx, at - 2);
         c.jmp(c.rcx);
       });
       const Event event = RunGuest(*context, *space, regs);
-      EXPECT_EQ(event.kind, call.made ? Kind::kFault : Kind::kSyscall)
+      EXPECT_EQ(event.kind, made ? Kind::kFault : Kind::kSyscall)
           << call.number << " " << std::hex << call.args[0] << " " << call.args[2];
-      if (!call.made) {
+      if (!made) {
         EXPECT_EQ(regs.orig_rax, call.number);
       }
       // Whatever it has done to its memory is for the sentry to change again.
@@ -227,6 +239,8 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
                                         trap::kHost | trap::kParked, trap::kTrap | trap::kSleeping, 7};
   const size_t offsets[] = {offsetof(trap::Slot, state), offsetof(trap::Slot, host_result),
                             offsetof(trap::Slot, host_left), offsetof(trap::Slot, ucontext)};
+  UniqueFd file(memfd_create("file", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(file.get(), 0x1000), 0);
   for (size_t offset : offsets) {
     for (uint32_t value : states) {
       auto space = NewSpace();
@@ -265,7 +279,8 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
       for (int i = 0; i < 100; ++i) {
         bool ok = space->Apply({MapAnonymous(kData, 0x2000, kReadWrite)}).ok();
         ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kProtRead)}).ok();
-        ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kReadWrite)}).ok();
+        ok = ok && space->Apply({Simple(MapOp::Kind::kProtect, kData, 0x1000, kReadWrite | kProtExec)}).ok();
+        ok = ok && space->Apply({MapFile(kData, 0x1000, kProtRead, file.get(), false)}).ok();
         if (!ok || RunGuest(*victim, *space, regs).kind == Kind::kKilled) break;
       }
       stop = true;

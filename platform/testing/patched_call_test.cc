@@ -24,16 +24,6 @@ using Kind = Event::Kind;
 constexpr uint32_t kNumber = 444;  // Any that handlers need no more than arguments for.
 constexpr int kOften = 200;        // Calls after which a site is patched.
 
-// A file on disk, since memfds are not patched.
-UniqueFd MakeFile(const std::string& content) {
-  char name[] = "/var/tmp/patched_call_test.XXXXXX";
-  UniqueFd fd(mkostemp(name, O_CLOEXEC));
-  CHECK(fd.valid());
-  unlink(name);
-  CHECK(write(fd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()));
-  return fd;
-}
-
 class PatchedCallTest : public ::testing::Test {
  protected:
   // Guest code from a file at kCode: rdi counts calls.
@@ -43,9 +33,7 @@ class PatchedCallTest : public ::testing::Test {
     regs_ = Load(*space_, [](Code& c) { c.nop(); });
     code_ = Assemble(body);
     code_.resize(0x2000, '\x90');
-    file_ = MakeFile(code_);
-    ASSERT_TRUE(
-        space_->Apply({MapFile(kCode, 0x2000, kProtRead | kProtExec, file_.get(), false)}).ok());
+    file_ = LoadFromFile(*space_, code_, 0x2000);
   }
   static void Loop(Code& c) {
     Xbyak::Label again;
@@ -88,6 +76,44 @@ TEST_F(PatchedCallTest, CallsArriveOnceAndInOrder) {
   if (TestPlatformName() != "ptrace") {
     EXPECT_GT(Count("patched") - before, 4900u);
   }
+}
+
+TEST_F(PatchedCallTest, AnswersInTheStubAreCounted) {
+  if (TestPlatformName() == "ptrace") GTEST_SKIP() << "nothing is answered in the stub";
+  constexpr uint32_t kPid = 4711;
+  Start([](Code& c) {
+    Xbyak::Label again, inner;
+    c.L(again);
+    c.mov(c.r13d, 1000);
+    c.xor_(c.rbx, c.rbx);
+    c.L(inner);
+    c.mov(c.eax, SYS_getpid);
+    c.syscall();
+    c.add(c.rbx, c.rax);
+    c.dec(c.r13d);
+    c.jnz(inner);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.jmp(again);
+  });
+  context_->SetAnswers({.pid = kPid});
+  const uint64_t before = Count("in_stub");
+  uint64_t asked = 0;
+  for (int round = 0; round < 5;) {
+    ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+    if (regs_.orig_rax == SYS_getpid) {
+      ++asked;  // Not patched yet.
+      regs_.rax = kPid;
+      continue;
+    }
+    ASSERT_EQ(regs_.orig_rax, kNumber);
+    context_->FullRegisters(regs_);
+    ASSERT_EQ(regs_.rbx, 1000u * kPid);
+    ++round;
+  }
+  context_->Detach();
+  EXPECT_LT(asked, 100u);
+  EXPECT_EQ(Count("in_stub") - before, 5000 - asked);
 }
 
 // However busy the machine is: now and then some calls in a row are quick, and a pair may begin.
@@ -136,6 +162,65 @@ TEST_F(PatchedCallTest, AllRegistersMakeTheRoundTrip) {
     regs_.eflags = 0x202 | (i % 2 ? 0x8d5 : 0) | (i % 3 ? 0x400 : 0);
     regs_.rax = static_cast<uint64_t>(i);
     want = regs_;
+  }
+}
+
+// As a return from a handler does.
+TEST_F(PatchedCallTest, AnAnswerCanReplaceRcxAndR11) {
+  Start([](Code& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.mov(c.rbx, c.rcx);
+    c.mov(c.rbp, c.r11);
+    c.mov(c.r12, c.rax);
+    c.jmp(again);
+  });
+  const uint64_t traps = Count("trap");
+  for (uint64_t i = 0; i < 10 * kOften; ++i) {
+    ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+    context_->GeneralRegisters(regs_);
+    if (i > 0 && i % 3 != 1) {
+      ASSERT_EQ(regs_.rbx, 0x1000 + i);
+      ASSERT_EQ(regs_.rbp, 0x200000 + i);
+    } else if (i > 0) {
+      ASSERT_EQ(regs_.rbx, kCode.value + 7);
+      ASSERT_EQ(regs_.rbp & 0xcd5, 0x41u);
+    }
+    if (i > 0) {
+      ASSERT_EQ(regs_.r12, i - 1);
+    }
+    if (i % 5 == 0) context_->FullRegisters(regs_);
+    regs_.eflags = 0x202 | (i % 2 ? 0x8d5 : 0x41);
+    if (i % 3 != 0) {
+      regs_.rcx = 0x1001 + i;
+      regs_.r11 = 0x200001 + i;
+    } else {
+      regs_.eflags = 0x243;
+      regs_.rcx = regs_.rip;
+      regs_.r11 = regs_.eflags;
+    }
+    regs_.rax = i;
+  }
+  context_.reset();
+  if (TestPlatformName() == "trap") {
+    EXPECT_LT(Count("trap") - traps, 4 * kOften);
+  }
+}
+
+// A step set by a return from a handler is one of the guest's instructions, never of ours.
+TEST_F(PatchedCallTest, AnAnswerCanBeginAStep) {
+  Start(Loop);
+  CallsArrive(kOften);
+  for (int i = 0; i < 50; ++i) {
+    regs_.eflags |= 0x100;
+    const Event event = RunGuest(*context_, *space_, regs_);
+    ASSERT_EQ(event.kind, Kind::kException);
+    ASSERT_EQ(event.signo, SIGTRAP);
+    ASSERT_EQ(regs_.rip, kCode.value);  // Behind the jump.
+    regs_.eflags &= ~uint64_t{0x100};
+    CallsArrive(1);
   }
 }
 

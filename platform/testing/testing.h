@@ -2,7 +2,10 @@
 #ifndef CAISSON_PLATFORM_TESTING_TESTING_H_
 #define CAISSON_PLATFORM_TESTING_TESTING_H_
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <functional>
 #include <memory>
@@ -14,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/unique_fd.h"
 #include "platform/platform.h"
 
 namespace caisson::platform {
@@ -100,6 +104,19 @@ inline Registers Load(AddressSpace& space,
   regs.ss = 0x2b;
   regs.eflags = 0x202;
   return regs;
+}
+
+// Puts `code` at kCode from a file, filled up with no-operations to `size` bytes: from a file on disk, since memfds
+// are not patched.
+inline UniqueFd LoadFromFile(AddressSpace& space, std::string code, size_t size = 0x1000) {
+  char name[] = "/var/tmp/caisson_test.XXXXXX";
+  UniqueFd file(mkostemp(name, O_CLOEXEC));
+  CHECK(file.valid());
+  unlink(name);
+  code.resize(size, '\x90');
+  CHECK(write(file.get(), code.data(), size) == static_cast<ssize_t>(size));
+  CHECK(space.Apply({MapFile(kCode, size, kProtRead | kProtExec, file.get(), false)}).ok());
+  return file;
 }
 
 // Runs until something other than an interrupt happens.

@@ -30,6 +30,12 @@ class Generator : public Xbyak::CodeGenerator {
 
   ThreadBlob Generate() {
     ThreadBlob blob;
+    if (notify_) {
+      L(gate_);
+      syscall();
+      blob.gate = gate_address_ = Here();
+      jmp(r14);
+    }
     blob.code.start = Here();
     Start();
     blob.started = Here();
@@ -56,7 +62,6 @@ class Generator : public Xbyak::CodeGenerator {
     blob.code.code.assign(reinterpret_cast<const char*>(getCode()), getSize());
     blob.code.ready_r9 = SlotAddress(0);
     blob.code.ready_r8 = ThreadPageAddress(0);
-    blob.code.ready_word = SlotAddress(0) + offsetof(Slot, listener);
     blob.doorbells = doorbells_;
     blob.host_calls = host_calls_;
     return blob;
@@ -100,8 +105,20 @@ class Generator : public Xbyak::CodeGenerator {
     mov(esi, kFutexWake);
     mov(edx, 1);
     mov(eax, SYS_futex);
-    syscall();
+    AllowedCall();
     // Into the handler, so that the sentry sets all registers.
+  }
+
+  // A call that guest threads may make from the gate. Changes r14.
+  void AllowedCall() {
+    if (!notify_) {
+      syscall();
+      return;
+    }
+    Xbyak::Label back;
+    lea(r14, ptr[rip + back]);
+    jmp(gate_);
+    L(back);
   }
 
   // rdi signal, rsi siginfo, rdx ucontext, all of it on the slot's stack.
@@ -192,7 +209,7 @@ class Generator : public Xbyak::CodeGenerator {
     L(leave);
     lea(rsp, ptr[r12 + 8]);
     mov(eax, SYS_rt_sigreturn);
-    syscall();
+    AllowedCall();
     ud2();
     L(worker);
     // A fault of the worker, which has no alternate stack.
@@ -227,11 +244,14 @@ class Generator : public Xbyak::CodeGenerator {
 
   // What the thread page asks for (host_calls.h). rbx: the slot. Changes all but rbx, r12 and r13.
   void HostCalls(const Xbyak::Reg64& page, uint32_t then) {
-    Xbyak::Label next, done, stay, ring, out;
+    Xbyak::Label next, told, made, done, stay, ring, out;
     const size_t args = offsetof(HostCall, args);
     mov(ebp, dword[page + offsetof(ThreadPage, host_count)]);
     lea(r15, ptr[page + offsetof(ThreadPage, host_calls)]);
     xor_(r14d, r14d);
+    cmp(dword[page + offsetof(ThreadPage, host_asks)], 0);
+    je(next);
+    Doorbell();
     L(next);
     test(ebp, ebp);
     jz(done);
@@ -242,8 +262,14 @@ class Generator : public Xbyak::CodeGenerator {
     mov(r8, qword[r15 + args + 32]);
     mov(r9, qword[r15 + args + 40]);
     mov(eax, dword[r15 + offsetof(HostCall, number)]);
+    cmp(dword[r15 + offsetof(HostCall, free)], 0);
+    je(told);
+    AllowedCall();
+    jmp(made);
+    L(told);
     syscall();
     host_calls_.push_back(Here());
+    L(made);
     mov(r14, rax);
     cmp(rax, -4095);
     jae(done);
@@ -259,7 +285,7 @@ class Generator : public Xbyak::CodeGenerator {
     mov(esi, edi);
     xor_(edx, edx);
     mov(eax, SYS_close_range);
-    syscall();
+    AllowedCall();
     L(stay);
     mov(r14d, dword[page + offsetof(ThreadPage, host_rings)]);
     mov(ecx, then);
@@ -284,7 +310,8 @@ class Generator : public Xbyak::CodeGenerator {
 
   // struct sock_fprog and what it points to.
   void Filter() {
-    const std::vector<stub::BpfInstruction> filter = GuestFilter(notify_);
+    const std::vector<stub::BpfInstruction> filter =
+        notify_ ? GuestFilter(gate_address_) : GuestFilterWithoutNotifications();
     align(16);
     L(program_);
     dq(filter.size());
@@ -305,7 +332,8 @@ class Generator : public Xbyak::CodeGenerator {
   const uint64_t xfeatures_;
   const uint64_t worker_fault_;
   std::vector<uint64_t> doorbells_, host_calls_;
-  Xbyak::Label program_;
+  uint64_t gate_address_ = 0;
+  Xbyak::Label program_, gate_;
 };
 
 }  // namespace

@@ -15,12 +15,15 @@ struct ThreadBlob {
   // Addresses in a stub.
   uint64_t started = 0;   // The instruction by which a new thread enters the handler.
   std::vector<uint64_t> doorbells;  // What a doorbell's notification can show as instruction pointer.
-  std::vector<uint64_t> host_calls;  // The same of calls that the sentry asks for (host_calls.cc).
+  // The same of calls that the sentry asks for and is told of (host_calls.cc), and of all that is allowed
+  // without (guest_filter.h); 0 without notifications.
+  std::vector<uint64_t> host_calls;
+  uint64_t gate = 0;
   Trampoline trampoline;
 };
 
-// `notify`: threads have a listener, and ring with notifications; else with futex(2). `xfeatures` as
-// for stub::GenerateBlob().
+// `notify`: threads have a listener, and ring with notifications; else with futex(2). `xfeatures`:
+// the components that a guest may have, with PKRU.
 ThreadBlob GenerateThreadBlob(bool notify, uint64_t xfeatures);
 
 }  // namespace caisson::platform::trap

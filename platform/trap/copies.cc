@@ -37,7 +37,7 @@ bool Copies::TakeArguments(const Slot& slot, const Registers& regs) {
   if (from < stub::kGuestRange.start.value || from >= end || n > end - from) return false;
   from_ = from;
   size_ = n;
-  std::memcpy(in_, slot.copy_in, n);
+  std::memcpy(in_, reinterpret_cast<const char*>(&slot) + kCopyOffset, n);
   asm volatile("" : : : "memory");  // What follows uses the copy.
   return true;
 }

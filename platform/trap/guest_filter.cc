@@ -23,15 +23,12 @@ constexpr uint32_t kNeedRegisters[] = {
 constexpr uint32_t kChangeMappings[] = {SYS_mmap, SYS_mprotect, SYS_munmap,
                                         SYS_brk,  SYS_mremap,   SYS_madvise};
 
+constexpr uint32_t kMapFile = MAP_PRIVATE | MAP_FIXED, kMapAnonymous = kMapFile | MAP_ANONYMOUS;
+
 constexpr uint32_t High(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
 constexpr uint32_t Low(uint64_t v) { return static_cast<uint32_t>(v); }
 
 }  // namespace
-
-bool NeedsRegisters(uint32_t number) {
-  return std::find(std::begin(kNeedRegisters), std::end(kNeedRegisters), number) !=
-         std::end(kNeedRegisters);
-}
 
 bool ChangesMappings(uint32_t number) {
   return std::find(std::begin(kChangeMappings), std::end(kChangeMappings), number) !=
@@ -46,13 +43,15 @@ bool IsFreeHostCall(uint64_t number, const uint64_t (&args)[6]) {
       if (args[2] != MADV_DONTNEED && args[2] != MADV_FREE) return false;
       break;
     case SYS_mprotect:
-      if ((args[2] & ~uint64_t{PROT_READ}) != 0) return false;
+      if ((args[2] & ~uint64_t{PROT_READ | PROT_WRITE}) != 0) return false;
       break;
-    case SYS_mmap:
+    case SYS_mmap: {
+      const uint64_t flags = args[3] & ~uint64_t{MAP_NORESERVE};
       if ((args[2] & ~uint64_t{PROT_READ | PROT_WRITE}) != 0 ||
-          (args[3] & ~uint64_t{MAP_NORESERVE}) != (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED))
+          (flags != kMapAnonymous && (flags != kMapFile || args[4] != kHostCallFd)))
         return false;
       break;
+    }
     default:
       return false;
   }
@@ -121,15 +120,23 @@ void AllowFreeHostCalls(stub::BpfBuilder& b, uint32_t otherwise) {
   map.Load(arg(3, true));
   must(map, BPF_JEQ, 0);
   map.Load(arg(3));
-  map.IfSkip(BPF_JEQ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 2);
-  must(map, BPF_JEQ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE);
+  stub::BpfBuilder file;
+  file.IfSkip(BPF_JEQ, kMapFile, 2);
+  must(file, BPF_JEQ, kMapFile | MAP_NORESERVE);
+  file.Load(arg(4, true));
+  must(file, BPF_JEQ, 0);
+  file.Load(arg(4));
+  must(file, BPF_JEQ, kHostCallFd);
+  map.IfSkip(BPF_JEQ, kMapAnonymous, static_cast<uint8_t>(file.size() + 1));
+  map.IfSkip(BPF_JEQ, kMapAnonymous | MAP_NORESERVE, static_cast<uint8_t>(file.size()));
+  map.Append(file);
   map.Skip(static_cast<uint8_t>(advise.size()));
 
   stub::BpfBuilder protect;  // Before `map`.
   protect.Load(arg(2, true));
   must(protect, BPF_JEQ, 0);
   protect.Load(arg(2));
-  protect.UnlessSkip(BPF_JSET, ~uint32_t{PROT_READ}, 1);
+  protect.UnlessSkip(BPF_JSET, ~uint32_t{PROT_READ | PROT_WRITE}, 1);
   protect.Return(otherwise);
   protect.Skip(static_cast<uint8_t>(map.size() + advise.size()));
 
@@ -159,70 +166,88 @@ void AllowFreeHostCalls(stub::BpfBuilder& b, uint32_t otherwise) {
   for (const Part& part : parts) b.Append(part.code);
 }
 
+// futex(2): FUTEX_WAIT or FUTEX_WAKE on a word of a slot.
+void AllowFutex(stub::BpfBuilder& b, uint32_t otherwise) {
+  constexpr uint32_t kArgs = offsetof(seccomp_data, args);
+  constexpr uint64_t kSlotEnd = stub::kSlotAddr + stub::kSlotCount * stub::kSlotSize;
+  static_assert(High(stub::kSlotAddr) == High(kSlotEnd));
+  b.IfSkip(BPF_JEQ, SYS_futex, 1);
+  b.Return(otherwise);
+  b.Load(kArgs + 4);
+  b.IfSkip(BPF_JEQ, High(stub::kSlotAddr), 1);
+  b.Return(otherwise);
+  b.Load(kArgs);
+  b.IfSkip(BPF_JGE, Low(stub::kSlotAddr), 1);
+  b.Return(otherwise);
+  b.UnlessSkip(BPF_JGE, Low(kSlotEnd), 1);
+  b.Return(otherwise);
+  b.Load(kArgs + 8);
+  b.UnlessSkip(BPF_JGE, 2, 1);
+  b.Return(otherwise);
+  b.Return(SECCOMP_RET_ALLOW);
+}
+
+constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);
+
 }  // namespace
 
-std::vector<stub::BpfInstruction> GuestFilter(bool notify) {
-  constexpr uint64_t kBlobEnd = stub::kBlobAddr + stub::kBlobSize;
-  constexpr uint64_t kSlotEnd = stub::kSlotAddr + stub::kSlotCount * stub::kSlotSize;
-  static_assert(High(stub::kBlobAddr) == High(kBlobEnd) && High(stub::kSlotAddr) == High(kSlotEnd));
-  constexpr uint32_t kIp = offsetof(seccomp_data, instruction_pointer);
-  constexpr uint32_t kArgs = offsetof(seccomp_data, args);
-  const uint32_t otherwise = notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_TRAP;
-
+stub::FilterParts GuestFilterParts(uint64_t gate) {
+  stub::FilterParts parts;
+  parts.gate = gate;
   // Calls of the guest's code, whose way is the shortest.
   stub::BpfBuilder outside;
-  if (notify) {
-    outside.Load(offsetof(seccomp_data, nr));
-    for (uint32_t number : kNeedRegisters) {
-      outside.UnlessSkip(BPF_JEQ, number, 1);
-      outside.Return(SECCOMP_RET_TRAP);
-    }
-    for (uint32_t number : kChangeMappings) {
-      outside.UnlessSkip(BPF_JEQ, number, 1);
-      outside.Return(SECCOMP_RET_TRAP);
-    }
+  outside.Load(offsetof(seccomp_data, nr));
+  for (uint32_t number : kNeedRegisters) {
+    outside.UnlessSkip(BPF_JEQ, number, 1);
+    outside.Return(SECCOMP_RET_TRAP);
   }
-  outside.Return(otherwise);
-  const std::vector<stub::BpfInstruction> outside_code = outside.Take();
+  for (uint32_t number : kChangeMappings) {
+    outside.UnlessSkip(BPF_JEQ, number, 1);
+    outside.Return(SECCOMP_RET_TRAP);
+  }
+  outside.Return(SECCOMP_RET_USER_NOTIF);
+  parts.outside = outside.Take();
+  // What only a guest that jumps there asks for. Not a notification: it would be the base filter's,
+  // which nobody listens for.
+  stub::BpfBuilder b;
+  b.Load(offsetof(seccomp_data, nr));
+  AllowFreeHostCalls(b, SECCOMP_RET_TRAP);
+  b.UnlessSkip(BPF_JEQ, SYS_rt_sigreturn, 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  AllowFutex(b, SECCOMP_RET_TRAP);
+  parts.at_gate = b.Take();
+  return parts;
+}
 
+std::vector<stub::BpfInstruction> GuestFilter(uint64_t gate) {
+  stub::BpfBuilder b;
+  b.Load(kIp);
+  b.UnlessSkip(BPF_JEQ, Low(gate), 3);
+  b.Load(kIp + 4);
+  b.UnlessSkip(BPF_JEQ, High(gate), 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  b.Return(SECCOMP_RET_USER_NOTIF);
+  return b.Take();
+}
+
+std::vector<stub::BpfInstruction> GuestFilterWithoutNotifications() {
+  constexpr uint64_t kBlobEnd = stub::kBlobAddr + stub::kBlobSize;
+  static_assert(High(stub::kBlobAddr) == High(kBlobEnd));
   // The architecture is the base filter's to check: what it answers to another one wins.
   stub::BpfBuilder b;
-  const auto skip = static_cast<uint8_t>(outside_code.size());
-  CHECK(outside_code.size() < 250);
   b.Load(kIp + 4);
   b.UnlessSkip(BPF_JEQ, High(stub::kBlobAddr), 3);
   b.Load(kIp);
   b.UnlessSkip(BPF_JGE, Low(stub::kBlobAddr), 1);
-  b.UnlessSkip(BPF_JGE, Low(kBlobEnd), skip);
-  std::vector<stub::BpfInstruction> code = b.Take();
-  code.insert(code.end(), outside_code.begin(), outside_code.end());
-
-  stub::BpfBuilder inside;
-  inside.Load(offsetof(seccomp_data, nr));
-  if (notify) AllowFreeHostCalls(inside, otherwise);
-  inside.UnlessSkip(BPF_JEQ, SYS_rt_sigreturn, 1);
-  inside.Return(SECCOMP_RET_ALLOW);
-  if (!notify) {
-    inside.UnlessSkip(BPF_JEQ, SYS_exit, 1);
-    inside.Return(SECCOMP_RET_ALLOW);
-  }
-  inside.IfSkip(BPF_JEQ, SYS_futex, 1);
-  inside.Return(otherwise);
-  // futex(2): FUTEX_WAIT or FUTEX_WAKE on a word of a slot.
-  inside.Load(kArgs + 4);
-  inside.IfSkip(BPF_JEQ, High(stub::kSlotAddr), 1);
-  inside.Return(otherwise);
-  inside.Load(kArgs);
-  inside.IfSkip(BPF_JGE, Low(stub::kSlotAddr), 1);
-  inside.Return(otherwise);
-  inside.UnlessSkip(BPF_JGE, Low(kSlotEnd), 1);
-  inside.Return(otherwise);
-  inside.Load(kArgs + 8);
-  inside.UnlessSkip(BPF_JGE, 2, 1);
-  inside.Return(otherwise);
-  inside.Return(SECCOMP_RET_ALLOW);
-  for (const stub::BpfInstruction& i : inside.Take()) code.push_back(i);
-  return code;
+  b.UnlessSkip(BPF_JGE, Low(kBlobEnd), 1);
+  b.Return(SECCOMP_RET_TRAP);
+  b.Load(offsetof(seccomp_data, nr));
+  b.UnlessSkip(BPF_JEQ, SYS_rt_sigreturn, 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  b.UnlessSkip(BPF_JEQ, SYS_exit, 1);
+  b.Return(SECCOMP_RET_ALLOW);
+  AllowFutex(b, SECCOMP_RET_TRAP);
+  return b.Take();
 }
 
 }  // namespace caisson::platform::trap

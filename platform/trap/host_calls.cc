@@ -75,13 +75,14 @@ bool HostThread::CanRunHostCalls(absl::Span<const stub::Request> requests, bool*
 Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::Request> requests,
                                                          int fd) {
   HostCall calls[kMaxHostCalls] = {};
-  bool quiet = fd < 0;
+  bool free = true;
   for (size_t i = 0; i < requests.size(); ++i) {
     calls[i].number = requests[i].number;
     std::copy(std::begin(requests[i].args), std::end(requests[i].args), calls[i].args);
     if (fd >= 0 && calls[i].number == SYS_mmap && (calls[i].args[3] & MAP_ANONYMOUS) == 0)
       calls[i].args[4] = kHostCallFd;
-    quiet = quiet && IsFree(calls[i]);
+    calls[i].free = IsFree(calls[i]);
+    free = free && calls[i].free != 0;
   }
   const size_t count = requests.size();
   auto next_told = [&](size_t i) {
@@ -90,17 +91,23 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
   };
   std::memcpy(page_->host_calls, calls, count * sizeof(HostCall));
   page_->host_count = static_cast<uint32_t>(count);
-  page_->host_rings = !quiet;
+  page_->host_rings = !free;
   page_->host_closes = fd >= 0;
-  const bool awake = quiet && spin_ != 0 && !sleeping_;
+  page_->host_asks = fd >= 0 && doorbell_id_ == 0;
+  const bool awake = free && fd < 0 && spin_ != 0 && !sleeping_;
   bool has_fd = fd < 0;
+  int fd_error = 0;
+  // The descriptor is the answer to a bell. One that is withdrawn comes again.
+  auto answer_with_fd = [&](uint64_t id) {
+    const Added added = AddDescriptor(id, fd, /*answer=*/true);
+    has_fd = added == Added::kYes;
+    if (added != Added::kNo) return;
+    fd_error = ENOMEM;
+    Send(id, 0);
+  };
   if (!has_fd && doorbell_id_ != 0) {
-    // The descriptor is the answer to the bell that the thread waits in, if the host can do that
-    // (Linux 5.14).
     __atomic_store_n(&slot_->state, kHost | kParked, __ATOMIC_SEQ_CST);
-    has_fd = AddDescriptor(doorbell_id_, fd, /*answer=*/true) == Added::kYes;
-    if (!has_fd) Send(doorbell_id_, 0);
-    doorbell_id_ = 0;
+    answer_with_fd(std::exchange(doorbell_id_, 0));
   } else {
     Release(awake ? kHost : kHost | kParked);
   }
@@ -115,8 +122,9 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
     if (!Receive(&n, &rounds)) return Errno::kEIO;
     const bool ours = n.data.arch == AUDIT_ARCH_X86_64;
     if (ours && n.data.nr == static_cast<int>(kDoorbell) && IsDoorbell(n.data.instruction_pointer)) {
-      if (Turn(slot_) == kHost) {  // It slept when we asked.
-        Send(n.id, 0);
+      if (Turn(slot_) == kHost) {  // It asks for the descriptor, or slept when we asked.
+        if (!has_fd && fd_error == 0) answer_with_fd(n.id);
+        else Send(n.id, 0);
         continue;
       }
       doorbell_id_ = n.id;
@@ -132,15 +140,6 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
         ours && std::find(from.begin(), from.end(), n.data.instruction_pointer) != from.end();
     const size_t at = known && is(told) ? told : known && is(last) ? last : count;
     if (at == count) return Broken("another call instead of the one it was asked for"), Errno::kEIO;
-    if (!has_fd) {
-      const Added added = AddDescriptor(n.id, fd, /*answer=*/false);
-      if (added == Added::kWithdrawn) continue;  // It comes again.
-      has_fd = added == Added::kYes;
-      if (!has_fd) {
-        Send(n.id, 0, ENOMEM);
-        continue;
-      }
-    }
     if (Continue(n.id) && at == told) {
       last = at;
       told = next_told(at + 1);
@@ -157,7 +156,7 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
     return outcome;
   }
   if (result >= 0 || result < -4095) return Broken("impossible error"), Errno::kEIO;
-  outcome.host_errno = static_cast<int>(-result);
+  outcome.host_errno = fd_error != 0 ? fd_error : static_cast<int>(-result);
   return outcome;
 }
 

@@ -80,7 +80,8 @@ HostThread::HostThread(stub::StubProcess& stub, const ThreadEnvironment& environ
     : stub_(stub), environment_(environment), tid_(tid), slot_address_(SlotAddress(slot)),
       slot_memory_(static_cast<char*>(stub.slots().thread_slot(slot))),
       slot_(reinterpret_cast<Slot*>(slot_memory_)),
-      page_(static_cast<ThreadPage*>(stub.slots().thread_page(slot))) {}
+      page_(static_cast<ThreadPage*>(stub.slots().thread_page(slot))),
+      counted_answers_(slot_->answered) {}
 
 Result<std::unique_ptr<HostThread>> HostThread::Start(stub::StubProcess& stub, size_t index,
                                                       const ThreadEnvironment& environment) {
@@ -222,7 +223,28 @@ void HostThread::AnswerCall(const Registers& r) {
   to.rbx = r.rbx, to.rbp = r.rbp, to.rsp = r.rsp;
   to.r12 = r.r12, to.r13 = r.r13, to.r14 = r.r14, to.r15 = r.r15;
   to.rflags = r.eflags;
+  answered_all_ = !IsAfterCall(r);
+  if (answered_all_) {
+    slot_->rcx = answered_rcx_ = r.rcx;
+    slot_->r11 = answered_r11_ = r.r11;
+    copies_ |= kAllRegisters;
+  }
+  if (copies_ != 0) slot_->copies = std::exchange(copies_, 0);
   Resume();
+}
+
+void HostThread::AddAnswered(Registers& regs) const {
+  if (!answered_all_) return;
+  regs.rcx = answered_rcx_;
+  regs.r11 = answered_r11_;
+}
+
+// The guest can write it: more than a thread could do is nothing.
+uint64_t HostThread::TakeAnswered() {
+  constexpr uint64_t kPlausible = uint64_t{1} << 40;
+  const uint64_t now = *static_cast<const volatile uint64_t*>(&slot_->answered);
+  const uint64_t more = now - std::exchange(counted_answers_, now);
+  return more < kPlausible ? more : 0;
 }
 
 bool HostThread::SaveFpState(absl::Span<char> out) {
@@ -245,7 +267,7 @@ bool HostThread::SaveFpState(absl::Span<char> out) {
 
 void HostThread::LoadFpState(absl::Span<const char> in) {
   std::memcpy(slot_memory_ + kCopyOffset, in.data(), in.size());
-  slot_->copies = kLoadFp;
+  copies_ = kLoadFp;
 }
 
 HostThread::Stop HostThread::BringToTrap() {

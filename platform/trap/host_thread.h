@@ -98,13 +98,19 @@ class HostThread {
   };
   // Whether the last wait ended before this side slept.
   bool awake() const { return awake_; }
+  // How many calls the thread has answered itself since it was last asked.
+  uint64_t TakeAnswered();
   SpinTally TakeSpinTally() { return std::exchange(tally_, {}); }
 
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then
   // Wait() says what the thread does now.
   bool Answer(uint64_t rax);
-  // Answers the call of a patched site: the thread goes on with these registers.
+  // Answers the call of a patched site: the thread goes on with these registers. If rcx and r11 are not what
+  // a call leaves there, no copies may wait to be stored.
   void AnswerCall(const Registers& regs);
+  static bool IsAfterCall(const Registers& r) { return r.rcx == r.rip && r.r11 == r.eflags; }
+  // What the last answer was, for a thread that has not got it yet: with the two registers.
+  void AddAnswered(Registers& regs) const;
   // With rax the number and rip behind the call; fs and gs base are not known.
   Registers call_registers() const;
   uint64_t call_result() const { return call_.rax; }
@@ -186,11 +192,15 @@ class HostThread {
   Notification notification_;
   uint64_t doorbell_id_ = 0;  // The notification that a trap or call waits in; 0: none that we know.
   CallRegisters call_{};      // Our copy.
+  uint32_t copies_ = 0;       // For the next answer: what the trampoline does besides.
+  bool answered_all_ = false;  // The last one had kAllRegisters, with these.
+  uint64_t answered_rcx_ = 0, answered_r11_ = 0;
   uint32_t interrupted_state_ = 0;
   // Spinning.
   uint32_t spin_ = 0;
   uint64_t lost_ = 0;
   SpinTally tally_;
+  uint64_t counted_answers_ = 0;
   bool awake_ = false;
   bool parked_ = false;    // We have set kParked, and nobody has rung.
   bool sleeping_ = false;  // The thread sleeps in a notification that we have not received.

@@ -91,7 +91,7 @@ TEST_F(PatchSetHopTest, StringsAndBuffersComeAlongByTheNumberInRax) {
   alignas(8) const char path[] = "/a/path";
   EXPECT_EQ(Call(SYS_chdir, reinterpret_cast<uint64_t>(path)), 0u);
   EXPECT_EQ(serving.slot().copied_in, 8u);
-  EXPECT_STREQ(serving.slot().copy_in, path);
+  EXPECT_STREQ(reinterpret_cast<const char*>(&serving.slot()) + kCopyOffset, path);
 }
 
 TEST_F(PatchSetHopTest, AHopStaysWhenThePageIsUnpatched) {

@@ -86,7 +86,12 @@ std::optional<SitePlan> PlanSite(absl::Span<const char> page, size_t at, uint32_
   if (at > page.size() || page.size() - at < kSyscallSize || At(page, at) != 0x0f ||
       At(page, at + 1) != 0x05)
     return std::nullopt;
-  if (HasShortMov(page, at, number)) return SitePlan{false, at - kShortMov};
+  if (number != SYS_rt_sigreturn && HasShortMov(page, at, number)) return SitePlan{false, at - kShortMov};
+  // Unwinders know a restorer without unwind information (musl's) by its bytes. Glibc's and Go's are known
+  // otherwise: they are aligned, with no `nop` of one byte before.
+  if (number == SYS_rt_sigreturn &&
+      (!HasLongMov(page, at, number) || (at - kLongMov) % 16 != 0 || at == kLongMov || At(page, at - kLongMov - 1) == 0x90))
+    return std::nullopt;
   if (HasLongMov(page, at, number)) return SitePlan{false, at - kLongMov};
   const std::optional<size_t> hop = FindHop(page, at);
   if (!hop) return std::nullopt;
@@ -95,7 +100,6 @@ std::optional<SitePlan> PlanSite(absl::Span<const char> page, size_t at, uint32_
 
 bool IsPatchableCall(uint32_t number) {
   switch (number) {
-    case SYS_rt_sigreturn:
     case SYS_clone:
     case SYS_clone3:
     case SYS_fork:

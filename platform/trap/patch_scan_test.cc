@@ -66,14 +66,33 @@ TEST(PatchScanTest, TheCallInstructionStays) {
 
 TEST(PatchScanTest, TheLongMovIsReplacedToo) {
   std::string page(4096, '\x90');
-  const std::string code("\x48\xc7\xc0\x0f\0\0\0\x0f\x05", 9);
+  const std::string code("\x48\xc7\xc0\x0e\0\0\0\x0f\x05", 9);
   page.replace(200, 9, code);
-  EXPECT_TRUE(IsPatchableSite(page, 207, 15));
+  EXPECT_TRUE(IsPatchableSite(page, 207, 14));
   EXPECT_FALSE(IsPatchableSite(page, 207, 16));
-  PatchSite(absl::MakeSpan(&page[0], page.size()), 207, *PlanSite(page, 207, 15), 0x12345678);
+  PatchSite(absl::MakeSpan(&page[0], page.size()), 207, *PlanSite(page, 207, 14), 0x12345678);
   EXPECT_EQ(page.substr(200, 9), std::string("\xe9\x78\x56\x34\x12\0\0\x0f\x05", 9));
   page.replace(0, 8, code.substr(1));
-  EXPECT_FALSE(PlanSite(page, 6, 15));
+  EXPECT_FALSE(PlanSite(page, 6, 14));
+}
+
+TEST(PatchScanTest, ARestorerIsASiteWhereUnwindersDoNotLookAtItsBytes) {
+  const std::string code("\x48\xc7\xc0\x0f\0\0\0\x0f\x05", 9);
+  auto with = [&](size_t at, const std::string& before) {
+    std::string page(4096, '\0');
+    page.replace(at, 9, code);
+    page.replace(at - before.size(), before.size(), before);
+    page.replace(at + 9, 8, std::string("\x0f\x1f\x84\0\0\0\0\0", 8));
+    return page;
+  };
+  const std::string nop("\x0f\x1f\x40\0", 4), ret("\xc3\xcc\xcc", 3);
+  EXPECT_TRUE(IsPatchableSite(with(160, nop), 167, SYS_rt_sigreturn));  // glibc
+  EXPECT_TRUE(IsPatchableSite(with(160, ret), 167, SYS_rt_sigreturn));  // Go
+  EXPECT_FALSE(PlanSite(with(160, "\x90"), 167, SYS_rt_sigreturn));     // musl
+  EXPECT_FALSE(PlanSite(with(161, "\x90"), 168, SYS_rt_sigreturn));
+  EXPECT_FALSE(PlanSite(with(164, nop), 171, SYS_rt_sigreturn));
+  // By no other way than that: neither the short mov nor a hop.
+  EXPECT_FALSE(PlanSite(Page(105, SYS_rt_sigreturn), 105, SYS_rt_sigreturn));
 }
 
 // `syscall` at 1000, and `padding` at `to`.
@@ -143,7 +162,7 @@ TEST(PatchScanTest, AHopIsInInt3BehindAFunction) {
 }
 
 TEST(PatchScanTest, CallsThatDoNotComeBackAreNotPatched) {
-  for (int number : {SYS_clone, SYS_vfork, SYS_fork, SYS_execve, SYS_exit, SYS_rt_sigreturn, 512,
+  for (int number : {SYS_clone, SYS_vfork, SYS_fork, SYS_execve, SYS_exit, 512,
                       0x40000001})
     EXPECT_FALSE(IsPatchableCall(static_cast<uint32_t>(number))) << number;
   EXPECT_TRUE(IsPatchableCall(SYS_read));

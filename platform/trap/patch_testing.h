@@ -128,7 +128,8 @@ inline void Nop(Xbyak::CodeGenerator& c) {
 // A program file that is mapped, executable and private, and its patches.
 class PatchTest : public ::testing::Test {
  public:
-  static constexpr uint64_t kBase = 0x10000000000;
+  // Away from AddressSanitizer's shadow and from where it and the kernel place things.
+  static constexpr uint64_t kBase = 0x300000000000;
 
  protected:
   static constexpr uint64_t kOtherBase = kBase + (uint64_t{1} << 36);

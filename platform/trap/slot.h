@@ -44,8 +44,8 @@ struct alignas(64) CallRegisters {
 static_assert(sizeof(CallRegisters) == 128);
 
 // Slot::copies: the extended state, in the slot's last page, is loaded; or it is stored there and the call
-// handed over once more.
-inline constexpr uint32_t kLoadFp = 0x40000000, kSaveFp = 0x80000000;
+// handed over once more. Or rcx and r11 are loaded from the slot: else they are what `syscall` leaves there.
+inline constexpr uint32_t kLoadFp = 0x40000000, kSaveFp = 0x80000000, kAllRegisters = 0x20000000;
 
 // Bytes of the last page that the trampoline stores.
 struct CopyOutRecord {
@@ -54,7 +54,6 @@ struct CopyOutRecord {
   uint32_t offset;  // In the slot.
 };
 inline constexpr size_t kMaxCopiesOut = 8;
-inline constexpr size_t kMaxCopyIn = 1024;
 inline constexpr size_t kMaxCopiedString = 256;  // With what is before it in its 8 bytes.
 
 // Everything here can be written by any guest thread of the stub at any time: the sentry copies a
@@ -62,9 +61,10 @@ inline constexpr size_t kMaxCopiedString = 256;  // With what is before it in it
 struct Slot {
   alignas(64) uint32_t state;
   // What the trampoline does before it goes on, the sentry's: a number of copy_out records to store, or
-  // one of the flags below.
+  // kSaveFp, or kLoadFp and kAllRegisters.
   uint32_t copies;
-  uint32_t unused[14];
+  uint64_t rcx, r11;  // kAllRegisters.
+  uint32_t unused[10];
   CallRegisters registers;
 
   // kTrap. Addresses on the slot's stack, as the kernel passed them to the handler.
@@ -79,6 +79,9 @@ struct Slot {
   alignas(64) uint64_t minus_self;
   uint64_t thread_page;
 
+  // Calls that the trampoline has answered itself, for Platform::Counters().
+  uint64_t answered;
+
   // At start: the number of the listener's descriptor in the stub, plus one; 0: none yet; negative:
   // the host's error.
   alignas(64) int32_t listener;
@@ -88,11 +91,10 @@ struct Slot {
   alignas(64) int64_t host_result;
   uint32_t host_left;
 
-  // Copies that go along with a patched call (copies.h). The bytes of copy_out are in the slot's
-  // last page.
+  // Copies that go along with a patched call (copies.h). The bytes are in the slot's last page: first those
+  // that came in, which the sentry takes out at once, then those of copy_out.
   alignas(64) uint64_t copied_in;  // Valid for calls that have a CopyRule.
   CopyOutRecord copy_out[kMaxCopiesOut];
-  alignas(64) char copy_in[kMaxCopyIn];
 };
 
 // Before the slot's thread starts; `slot` is the sentry's mapping of it.
@@ -107,6 +109,7 @@ inline constexpr size_t kStackOffset = kPageSize;
 inline constexpr size_t kStackSize = 2 * kPageSize;
 inline constexpr size_t kCopyOffset = 3 * kPageSize;
 inline constexpr size_t kCopySize = kPageSize;
+inline constexpr size_t kMaxCopyIn = kCopySize;
 static_assert(sizeof(Slot) <= kStackOffset);
 static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
 
@@ -114,7 +117,7 @@ static_assert(kCopyOffset + kCopySize == stub::kSlotSize);
 struct HostCall {
   uint64_t number;
   uint64_t args[6];
-  uint64_t unused;
+  uint64_t free;  // Whether it is made without telling (IsFreeHostCall()).
 };
 inline constexpr size_t kMaxHostCalls = 8;
 // The descriptor of host calls that map a file; none of the worker's.
@@ -143,6 +146,7 @@ struct ThreadPage {
   alignas(64) uint32_t host_count;
   uint32_t host_rings;   // Not 0: the sentry believes only a notification that they are done.
   uint32_t host_closes;  // Not 0: kHostCallFd is closed afterwards.
+  uint32_t host_asks;    // Not 0: the thread rings before them, and gets kHostCallFd as the answer.
   HostCall host_calls[kMaxHostCalls];
 };
 static_assert(sizeof(ThreadPage) <= kPageSize);

@@ -108,6 +108,7 @@ class Emitter {
     g_.shr(g_.edx, 16);
     g_.movzx(g_.edx, g_.dl);
     g_.mov(g_.ecx, g_.dword[g_.r12 + g_.rdx * 4 + offsetof(ThreadPage, pid)]);
+    g_.inc(g_.qword[g_.rax + offsetof(Slot, answered)]);
     g_.mov(g_.edi, static_cast<uint32_t>(offsetof(CallRegisters, rax)));
     g_.L(finish_);
     g_.mov(g_.rbx, g_.rax);
@@ -142,7 +143,7 @@ class Emitter {
     out_.committed = Here();
   }
 
-  // What CopyRules say of call ecx goes to Slot::copy_in. The slot has all registers but rax, rsp and
+  // What CopyRules say of call ecx goes to the slot's last page. The slot has all registers but rax, rsp and
   // rcx's number; `cld` because guests may have set the flag. A fault goes on at copy_in_failed.
   void CopyIn() {
     Xbyak::Label sized, failed, copied, string, next;
@@ -159,7 +160,7 @@ class Emitter {
     g_.test(g_.ecx, g_.ecx);
     g_.jz(commit_, Xbyak::CodeGenerator::T_NEAR);
     g_.mov(g_.rsi, reg(g_.rcx));
-    g_.lea(g_.rdi, g_.ptr[g_.rax + offsetof(Slot, copy_in)]);
+    g_.lea(g_.rdi, g_.ptr[g_.rax + static_cast<uint32_t>(kCopyOffset)]);
     g_.test(g_.edx, g_.edx);
     g_.js(string);
     g_.mov(g_.r8d, g_.edx);
@@ -228,6 +229,8 @@ class Emitter {
     Raw({0x48, 0x0f, 0xae, 0xab});  // xrstor64 [rbx + kCopyOffset]
     g_.dd(static_cast<uint32_t>(kCopyOffset));
     out_.fp_loaded = Here();
+    g_.test(g_.ecx, kAllRegisters);
+    g_.jnz(all_, Xbyak::CodeGenerator::T_NEAR);
     g_.jmp(restore_, Xbyak::CodeGenerator::T_NEAR);
     out_.fp_loaded_end = Here();
     g_.L(save);
@@ -238,6 +241,24 @@ class Emitter {
     g_.xchg(g_.dword[g_.rbx + offsetof(Slot, state)], g_.ecx);
     g_.jmp(wait_, Xbyak::CodeGenerator::T_NEAR);
     g_.L(none);
+  }
+
+  // As restore_, where no register is left to jump by: gs is still the slot's, or the guest's thread would
+  // not be here.
+  void AllRegisters() {
+    g_.L(all_);
+    g_.lea(g_.rsp, g_.ptr[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
+    g_.popfq();
+    for (const Saved& s : Rest()) {
+      if (s.reg.getIdx() != g_.rbx.getIdx()) g_.mov(s.reg, g_.qword[g_.rbx + kRegs + s.offset]);
+    }
+    g_.mov(g_.rax, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rax)]);
+    g_.mov(g_.rcx, g_.qword[g_.rbx + offsetof(Slot, rcx)]);
+    g_.mov(g_.r11, g_.qword[g_.rbx + offsetof(Slot, r11)]);
+    g_.mov(g_.rsp, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rsp)]);
+    g_.mov(g_.rbx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rbx)]);
+    g_.putSeg(g_.gs);
+    g_.jmp(g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rip))]);
   }
 
   // rbx: the slot, ecx: how many records. Registers and instructions as Trampoline says.
@@ -331,10 +352,13 @@ class Emitter {
     g_.mov(g_.rsp, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rsp)]);
     g_.mov(g_.rbx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rbx)]);
     g_.jmp(g_.rcx);
+    AllRegisters();
     out_.restore_end = Here();
 
     g_.L(more);
     if (hooks_.xfeatures != 0) ExtendedState();
+    g_.test(g_.ecx, kAllRegisters);
+    g_.jnz(all_, Xbyak::CodeGenerator::T_NEAR);
     CopyOut();
 
     g_.L(ring);
@@ -403,6 +427,13 @@ class Emitter {
     out_.answered_swapped = Here();
     g_.pushfq();
     g_.pop(g_.r11);
+    // Counted with rsp, the only register that is free, and without a flag.
+    const Address count = g_.qword[Xbyak::RegExp(offsetof(Slot, answered))];
+    g_.putSeg(g_.gs);
+    g_.mov(g_.rsp, count);
+    g_.lea(g_.rsp, g_.ptr[g_.rsp + 1]);
+    g_.putSeg(g_.gs);
+    g_.mov(count, g_.rsp);
     g_.putSeg(g_.gs);
     g_.mov(g_.rsp, g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rsp))]);
     g_.jmp(g_.rcx);  // rsp is the guest's again here, and the same as the saved one.
@@ -415,7 +446,7 @@ class Emitter {
   const uint64_t address_;
   const TrampolineHooks& hooks_;
   Trampoline out_;
-  Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_, wait_;
+  Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_, wait_, all_;
 };
 
 const std::array<Saved, 12>& Emitter::Rest() {

@@ -34,6 +34,7 @@ bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
     regs.rip -= 2;
   } else {
     regs.rax = thread_->call_result();
+    thread_->AddAnswered(regs);
     const bool loaded = (here.rip >= trampoline.fp_loaded && here.rip < trampoline.fp_loaded_end) ||
                         (here.rip >= trampoline.restore && here.rip < trampoline.restore_end);
     if (!fp_handed_.empty() && !loaded && !thread_->WriteFpState(fp_handed_))

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/xstate.h"
-#include "platform/trap/guest_filter.h"
+#include "platform/trap/patch_scan.h"
 
 namespace caisson::platform::trap {
 namespace {
@@ -19,6 +19,7 @@ using Stop = HostThread::Stop;
 
 constexpr uint64_t kVsyscallPage = 0xffffffffff600000;
 constexpr int kSysSeccomp = 1;
+constexpr uint64_t kTrapFlag = 0x100;  // Who single-steps would step through our code.
 
 bool IsCanonicalUser(uint64_t address) { return address < stub::kReservedEnd; }
 
@@ -275,12 +276,14 @@ void TrapContext::FlushCounts() {
   shared_.spins.fetch_add(std::exchange(counts_.spins, 0), std::memory_order_relaxed);
   shared_.bells.fetch_add(std::exchange(counts_.bells, 0), std::memory_order_relaxed);
   shared_.host_calls.fetch_add(std::exchange(counts_.host_calls, 0), std::memory_order_relaxed);
+  if (thread_ != nullptr) shared_.in_stub.fetch_add(thread_->TakeAnswered(), std::memory_order_relaxed);
 }
 
 bool TrapContext::Run(Registers& regs) {
   const bool by_call = thread_->at() == Stop::kCall && Same(regs, shown_, kUnknownInCall) &&
-                       IsCanonicalUser(regs.rip);
-  if (!by_call || fp_changed_ || regs.rip != shown_.rip) FlushCopies(*space_);
+                       IsCanonicalUser(regs.rip) && (regs.eflags & kTrapFlag) == 0;
+  if (!by_call || fp_changed_ || regs.rip != shown_.rip || !HostThread::IsAfterCall(regs))
+    FlushCopies(*space_);
   if (std::exchange(copy_failed_, false) && regs.rip == shown_.rip) regs.rax = kCopyFailed;
   // An interrupt that was sent before the call, and that has not been seen, may withdraw it at any moment:
   // the host says of an answer that meets it "sent", and makes the call again. So it comes first. (In the
@@ -452,7 +455,7 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
       regs.orig_rax = regs.rax = info.syscall;
       if (PageRoundDown(info.address) != kVsyscallPage)
         regs.rip = space_->patches().BehindSite(info.address);
-      if (!event.compat32 && !NeedsRegisters(info.syscall) && regs.rip == info.address)
+      if (!event.compat32 && IsPatchableCall(info.syscall) && regs.rip == info.address)
         space_->patches().OnTrap(regs.rip, info.syscall);
       return true;
     case SIGSEGV:

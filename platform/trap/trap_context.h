@@ -31,7 +31,8 @@ struct Shared {
   struct Counts {
     uint64_t notifications = 0, traps = 0, spins = 0, bells = 0, host_calls = 0;
   };
-  mutable std::atomic<uint64_t> notifications{0}, traps{0}, spins{0}, bells{0}, host_calls{0};
+  mutable std::atomic<uint64_t> notifications{0}, traps{0}, spins{0}, bells{0}, host_calls{0},
+      in_stub{0};
 };
 
 // Used by one thread; Prepare(), Interrupt() and GuestCpuTime() by any.

@@ -41,7 +41,7 @@ Result<void> TrapContext::SetFpState(absl::Span<const char> in) {
     return OkResult();
   }
   if (thread_->at() == HostThread::Stop::kCall && stub::HostXstate().features != 0 &&
-      in.size() <= kCopySize) {
+      in.size() <= kCopySize && !stub::DeniesOwnMemory(in)) {
     fp_.assign(in.begin(), in.end());
     fp_changed_ = true;
     return OkResult();

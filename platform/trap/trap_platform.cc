@@ -13,6 +13,7 @@
 #include "platform/stub/xstate.h"
 #include "platform/stub/zygote.h"
 #include "platform/trap/blob.h"
+#include "platform/trap/guest_filter.h"
 #include "platform/trap/trap_context.h"
 
 namespace caisson::platform::trap {
@@ -49,6 +50,7 @@ class TrapPlatform final : public Platform {
             {"traps", shared_.traps.load(std::memory_order_relaxed)},
             {"patched_spin", shared_.spins.load(std::memory_order_relaxed)},
             {"patched_bell", shared_.bells.load(std::memory_order_relaxed)},
+            {"in_stub", shared_.in_stub.load(std::memory_order_relaxed)},
             {"host_calls", shared_.host_calls.load(std::memory_order_relaxed)}};
   }
 
@@ -84,7 +86,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);
   sigprocmask(SIG_BLOCK, &child, nullptr);
-  const ThreadBlob threads = GenerateThreadBlob(config.notify, xfeatures & ~kPkru);
+  const ThreadBlob threads = GenerateThreadBlob(config.notify, xfeatures);
   const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru, threads.code);
   stub::ZygoteConfig zygote_config;
   zygote_config.oom_score_adj = config.stub_oom_score_adj;
@@ -92,6 +94,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   // stronger than the guest filter's.
   zygote_config.filter_otherwise = config.notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_TRAP;
   zygote_config.threads_start = true;
+  if (config.notify) zygote_config.filter_parts = GuestFilterParts(threads.gate);
   zygote_config.handled_signals = {SIGFPE, SIGILL, SIGTRAP, SIGSYS, kInterruptSignal};
   zygote_config.prepare = &PrepareSlots;
   stub::Zygote zygote = TRY(stub::StartZygote(blob, zygote_config));

@@ -152,16 +152,32 @@ absl::Status DeleteContainer(const Options& options, const std::string& id, bool
   return dir->Remove();
 }
 
+namespace {
+// The sentry's tasks go on.
+absl::Status LetGo(const ContainerDir& dir, const State& state) {
+  protocol::Request request;
+  request.mutable_resume()->set_container_id(state.id);
+  return CallSentry(dir.control_socket(), request).status();
+}
+}  // namespace
+
 absl::Status PauseContainer(ContainerDir& dir, const State& state) {
   Status status = StatusOf(dir, state);
   if (status == Status::kPaused)
     return absl::FailedPreconditionError("container is already paused");
   if (status != Status::kRunning && status != Status::kCreated) return NotRunning();
   cgroup::Cgroup group(state.cgroup_paths);
-  if (group.can_freeze()) return group.SetFrozen(true);
   protocol::Request request;
   request.mutable_pause()->set_container_id(state.id);
-  return CallSentry(dir.control_socket(), request).status();
+  if (!group.can_freeze()) return CallSentry(dir.control_socket(), request).status();
+  // First the sentry holds its tasks: the freezer's signal for a thread whose call is just being answered would make the
+  // host repeat the call. They go on by themselves, when the freezer's time to freeze is over: it may be somebody else who thaws.
+  request.mutable_pause()->set_at_most_ms(5'000);
+  absl::Status held = CallSentry(dir.control_socket(), request).status();
+  if (!held.ok()) LOG_WARNING(absl::StrCat("pause: the sentry does not hold its tasks: ", held.message()));
+  absl::Status frozen = group.SetFrozen(true);
+  if (!frozen.ok()) (void)LetGo(dir, state);
+  return frozen;
 }
 
 absl::Status ResumeContainer(ContainerDir& dir, const State& state) {
@@ -170,11 +186,11 @@ absl::Status ResumeContainer(ContainerDir& dir, const State& state) {
   if (status == Status::kStopped || status == Status::kCreating) return NotRunning();
   if (group.can_freeze()) {
     if (!group.IsFrozen()) return absl::FailedPreconditionError("container not paused");
-    return group.SetFrozen(false);
+    RETURN_IF_ERROR(group.SetFrozen(false));
+    (void)LetGo(dir, state);  // It may end as soon as it is thawed.
+    return absl::OkStatus();
   }
-  protocol::Request request;
-  request.mutable_resume()->set_container_id(state.id);
-  return CallSentry(dir.control_socket(), request).status();
+  return LetGo(dir, state);
 }
 
 absl::StatusOr<std::vector<pid_t>> HostPids(const ContainerDir& dir, const State& state) {

@@ -185,7 +185,7 @@ Reply FakeKernel::Ps(const std::string& id) {
   return reply;
 }
 
-Reply FakeKernel::Pause(const std::string&) { return Ok(); }
+Reply FakeKernel::Pause(const protocol::PauseRequest&) { return Ok(); }
 Reply FakeKernel::Resume(const std::string&) { return Ok(); }
 Reply FakeKernel::Events(const std::string&) { return Ok(); }
 Reply FakeKernel::Update(const protocol::UpdateRequest&) { return Ok(); }

@@ -48,7 +48,7 @@ class KernelControl {
   virtual protocol::Reply Signal(const protocol::SignalRequest& request) = 0;
   virtual protocol::Reply Ps(const std::string& id) = 0;
   virtual protocol::Reply SetWindowSize(const protocol::WindowSize& request) = 0;
-  virtual protocol::Reply Pause(const std::string& id) = 0;
+  virtual protocol::Reply Pause(const protocol::PauseRequest& request) = 0;
   virtual protocol::Reply Resume(const std::string& id) = 0;
   virtual protocol::Reply Events(const std::string& id) = 0;
   virtual protocol::Reply Debug(const protocol::DebugRequest& request) = 0;

@@ -97,7 +97,7 @@ Reply RunRequest(KernelControl& kernel, const Request& request, std::vector<Uniq
       return kernel.Signal(request.signal());
     case Request::kPs: return kernel.Ps(request.ps().container_id());
     case Request::kWindowSize: return kernel.SetWindowSize(request.window_size());
-    case Request::kPause: return kernel.Pause(request.pause().container_id());
+    case Request::kPause: return kernel.Pause(request.pause());
     case Request::kResume: return kernel.Resume(request.resume().container_id());
     case Request::kEvents: return kernel.Events(request.events().container_id());
     case Request::kDebug: return kernel.Debug(request.debug());

@@ -109,9 +109,11 @@ Reply SandboxKernel::SetWindowSize(const protocol::WindowSize& request) {
   return Reply();
 }
 
-Reply SandboxKernel::Pause(const std::string& id) {
-  if (!Find(id)) return NoContainer(id);
-  kernel_.Pause();
+Reply SandboxKernel::Pause(const protocol::PauseRequest& request) {
+  if (!Find(request.container_id())) return NoContainer(request.container_id());
+  constexpr int64_t kMs = 1'000'000;
+  kernel_.Pause(request.at_most_ms() == 0 ? time::kNever
+                                          : time::MonotonicNow() + request.at_most_ms() * kMs);
   return Reply();
 }
 Reply SandboxKernel::Resume(const std::string& id) {

@@ -37,7 +37,7 @@ class SandboxKernel final : public KernelControl {
   protocol::Reply Signal(const protocol::SignalRequest& request) override;
   protocol::Reply Ps(const std::string& id) override;
   protocol::Reply SetWindowSize(const protocol::WindowSize& request) override;
-  protocol::Reply Pause(const std::string& id) override;
+  protocol::Reply Pause(const protocol::PauseRequest& request) override;
   protocol::Reply Resume(const std::string& id) override;
   protocol::Reply Events(const std::string& id) override;
   protocol::Reply Debug(const protocol::DebugRequest& request) override;

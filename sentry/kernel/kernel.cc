@@ -146,15 +146,6 @@ Result<TaskCharge> Kernel::ChargeTask(RefPtr<Container> container, const auth::C
   return TaskCharge::New(task_limit_, std::move(container), users_.Get(creds.ruid), limit);
 }
 
-void Kernel::Pause() {
-  paused_.store(true, std::memory_order_seq_cst);
-  for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
-    MutexLock lock(tasks_mu_);
-    MutexLock signal_lock(g->signal_mu);
-    for (const RefPtr<Task>& t : g->tasks) t->SignalWake(false);
-  }
-}
-
 void Kernel::AllowAnswers(bool allow) {
   answers_allowed_.store(allow, std::memory_order_seq_cst);
   for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
@@ -164,11 +155,6 @@ void Kernel::AllowAnswers(bool allow) {
       if (!allow) t->StopAnswers();
     }
   }
-}
-
-void Kernel::Resume() {
-  paused_.store(false, std::memory_order_seq_cst);
-  resume_queue_.Notify(kEventIn);
 }
 
 void Kernel::OnExit(ThreadGroup& group, std::function<void(int32_t)> callback) {

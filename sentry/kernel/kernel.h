@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "auth/user_namespace.h"
 #include "base/mutex.h"
 #include "platform/platform.h"
@@ -154,13 +155,15 @@ class Kernel {
   // sandbox) has been through a full barrier.
   void MemoryBarrier(Task& self, bool everyone);
 
-  // Freezes all tasks at their next entry into the run loop, and lets them go again (pause).
-  void Pause();
+  // Holds all tasks before they return to the guest, and lets them go again. When Pause() returns, none is
+  // in guest code or being answered (but one that could not be interrupted within a second). At `until`
+  // (ns, CLOCK_MONOTONIC) they go by themselves: who paused may not be able to say Resume().
+  void Pause(int64_t until) ABSL_LOCKS_EXCLUDED(tasks_mu_);
   void Resume();
+  void WaitWhilePaused(Task& task);
   // Whether platforms may answer calls that the sentry then does not see.
   void AllowAnswers(bool allow) ABSL_LOCKS_EXCLUDED(tasks_mu_);
   bool paused() const { return paused_.load(std::memory_order_acquire); }
-  WaitQueue& resume_queue() { return resume_queue_; }
 
   // What syslog(2) and dmesg show.
   std::string KernelLog() const;
@@ -177,6 +180,9 @@ class Kernel {
  private:
   friend class Task;
   friend class ThreadGroup;
+  // Has every task in guest code come out of it once: all, or those of one address space.
+  void PassThroughKernel(const mm::MemoryManager* of, const Task* except,
+                         absl::FunctionRef<bool()> tired) ABSL_LOCKS_EXCLUDED(tasks_mu_);
   void ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   // What wait(2) takes out of the tree.
@@ -228,6 +234,7 @@ class Kernel {
   std::atomic<uint64_t> task_count_{0};   // Tasks with a host thread.
   std::atomic<uint64_t> total_forks_{0};
   std::atomic<bool> paused_{false};
+  std::atomic<int64_t> paused_until_{0};
   std::atomic<bool> answers_allowed_{true};
   WaitQueue resume_queue_;
   mutable Mutex unsupported_mu_;

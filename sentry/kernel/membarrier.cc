@@ -1,4 +1,4 @@
-// membarrier(2): every thread concerned passes through the kernel once.
+// What every running thread must go through the kernel for: membarrier(2), and pausing.
 #include <sched.h>
 #include <unistd.h>
 
@@ -6,32 +6,28 @@
 
 namespace caisson::kernel {
 
-// A thread that is not in guest code has been through a full barrier since, or will before it is in
-// guest code again: leaving and entering a context are host system calls. One that is gets
-// interrupted, and its Switch() returns.
-void Kernel::MemoryBarrier(Task& self, bool everyone) {
+// A thread that is in guest code is interrupted, and its Switch() returns; one that is not has nothing
+// to be waited for. Gives up when `tired` says so.
+void Kernel::PassThroughKernel(const mm::MemoryManager* of, const Task* except,
+                               absl::FunctionRef<bool()> tired) {
   struct Running {
     RefPtr<Task> task;
     uint64_t switches;
   };
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   std::vector<RefPtr<ThreadGroup>> groups = ThreadGroups();  // Dropped without the lock.
   std::vector<Running> running;
   {
     MutexLock lock(tasks_mu_);
     for (const RefPtr<ThreadGroup>& g : groups) {
       for (const RefPtr<Task>& t : g->tasks) {
-        if (t.get() == &self || t->phase_.load(std::memory_order_seq_cst) != Task::Phase::kGuest) continue;
+        if (t.get() == except || t->phase_.load(std::memory_order_seq_cst) != Task::Phase::kGuest) continue;
         const uint64_t switches = t->switches_.load(std::memory_order_seq_cst);
         running.push_back({t, switches});
       }
     }
   }
-  if (!everyone) {
-    // Those of other address spaces are left alone.
-    RefPtr<mm::MemoryManager> mm = self.mm_ref();
-    std::erase_if(running, [&mm](const Running& r) { return r.task->mm_ref() != mm; });
-  }
+  // Those of other address spaces are left alone.
+  if (of != nullptr) std::erase_if(running, [of](const Running& r) { return r.task->mm_ref().get() != of; });
   auto passed = [](const Running& r) {
     return r.task->phase_.load(std::memory_order_seq_cst) != Task::Phase::kGuest ||
            r.task->switches_.load(std::memory_order_seq_cst) != r.switches;
@@ -41,12 +37,48 @@ void Kernel::MemoryBarrier(Task& self, bool everyone) {
   constexpr int kYields = 50;
   constexpr useconds_t kPause = 50;
   for (const Running& r : running) {
-    for (int tries = 0; !passed(r) && !self.IsKilled(); ++tries) {
+    for (int tries = 0; !passed(r) && !tired(); ++tries) {
       if (tries < kYields) sched_yield();
       else usleep(kPause);
     }
   }
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+// A thread that is not in guest code has been through a full barrier since, or will before it is in
+// guest code again: leaving and entering a context are host system calls.
+void Kernel::MemoryBarrier(Task& self, bool everyone) {
+  // A change of an atomic is a full barrier here, and one that ThreadSanitizer knows, unlike a fence.
+  self.switches_.fetch_add(0, std::memory_order_seq_cst);
+  RefPtr<mm::MemoryManager> mm = self.mm_ref();
+  PassThroughKernel(everyone ? nullptr : mm.get(), &self, [&self] { return self.IsKilled(); });
+  self.switches_.fetch_add(0, std::memory_order_seq_cst);
+}
+
+// Tasks that sleep in a call go on sleeping: they look at `paused_` before they return to the guest
+// (Task::Run), as those do that are on their way there.
+void Kernel::Pause(int64_t until) {
+  constexpr int64_t kPatienceNs = 1'000'000'000;
+  paused_until_.store(until, std::memory_order_relaxed);
+  paused_.store(true, std::memory_order_seq_cst);
+  const int64_t deadline = time::MonotonicNow() + kPatienceNs;
+  PassThroughKernel(nullptr, nullptr, [deadline] { return time::MonotonicNow() > deadline; });
+}
+
+void Kernel::Resume() {
+  paused_.store(false, std::memory_order_seq_cst);
+  resume_queue_.Notify(kEventIn);
+}
+
+void Kernel::WaitWhilePaused(Task& task) {
+  vfs::ContextWaiter waiter(task);
+  resume_queue_.Add(waiter, kEventIn);
+  while (paused()) {
+    Result<void> slept = task.BlockKillable(paused_until_.load(std::memory_order_relaxed));
+    if (slept.ok()) continue;
+    if (slept.error() == Errno::kETIMEDOUT) Resume();
+    break;
+  }
+  resume_queue_.Remove(waiter);
 }
 
 }  // namespace caisson::kernel

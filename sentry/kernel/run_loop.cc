@@ -67,8 +67,9 @@ void Task::Run() {
       break;
     if (answers_stale_.load(std::memory_order_relaxed)) UpdateAnswers();
     phase_.store(Phase::kGuest, std::memory_order_seq_cst);
-    // A signal sent before the store above would not have interrupted the context.
-    if (interrupt_.load(std::memory_order_seq_cst)) {
+    // A signal sent before the store above, or a pause, would not have interrupted the context.
+    if (interrupt_.load(std::memory_order_seq_cst) ||
+        kernel_.paused_.load(std::memory_order_seq_cst)) {
       phase_.store(Phase::kKernel, std::memory_order_seq_cst);
       continue;
     }
@@ -240,13 +241,7 @@ bool Task::EmulateVsyscall(const platform::Event& event) {
 
 bool Task::HandlePendingWork() {
   memory_.Settle();  // It may stop or end here, while others go on with the memory it shares.
-  if (kernel_.paused_.load(std::memory_order_acquire)) {
-    vfs::ContextWaiter waiter(*this);
-    kernel_.resume_queue().Add(waiter, kEventIn);
-    while (kernel_.paused() && BlockKillable(time::kNever).ok()) {
-    }
-    kernel_.resume_queue().Remove(waiter);
-  }
+  if (kernel_.paused()) kernel_.WaitWhilePaused(*this);
   while (!exiting_) {
     StopIfRequested();
     if (exiting_ || IsKilled()) break;

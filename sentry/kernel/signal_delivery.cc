@@ -168,8 +168,7 @@ void Task::RecalcInterruptLocked() {
   signal::Set deliverable = (pending_.pending() | group_->shared_pending.pending()) &
                             ~blocked_.load(std::memory_order_relaxed);
   bool work = deliverable != 0 || killed_.load(std::memory_order_relaxed) ||
-              (group_->stop_signal != 0 && !stop_counted_) || trace_.trap_pending || trace_.notify_pending ||
-              kernel_.paused();
+              (group_->stop_signal != 0 && !stop_counted_) || trace_.trap_pending || trace_.notify_pending;
   interrupt_.store(work, std::memory_order_seq_cst);
 }
 

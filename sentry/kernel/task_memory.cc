@@ -102,6 +102,11 @@ size_t TaskMemory::CopyOutPartial(GuestAddr to, absl::Span<const char> from) {
   return task_.mm().CopyOutPartial(to, from);
 }
 
+size_t TaskMemory::CopyOutByHost(GuestAddr to, absl::Span<const char> from) {
+  Flush();
+  return task_.mm().CopyOutByHost(to, from);
+}
+
 Result<std::string> TaskMemory::CopyInString(GuestAddr from, size_t max) {
   Flush();
   char text[kMaxCopiedString];

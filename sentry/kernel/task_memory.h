@@ -37,6 +37,7 @@ class TaskMemory final : public mm::GuestMemory {
   Result<void> CopyOut(GuestAddr to, absl::Span<const char> from) override;
   size_t CopyInPartial(GuestAddr from, absl::Span<char> to) override;
   size_t CopyOutPartial(GuestAddr to, absl::Span<const char> from) override;
+  size_t CopyOutByHost(GuestAddr to, absl::Span<const char> from) override;
   Result<std::string> CopyInString(GuestAddr from, size_t max) override;
 
   static bool MayDefer(int number);

@@ -156,7 +156,17 @@ Result<void> MemoryManager::Madvise(GuestAddr addr, uint64_t length, int advice)
   bool flags = ChangesFlags(advice, &change);
   if (flags && tree.count() + tree.SplitsNeeded(range) > kMaxMapCount) return Errno::kENOMEM;
   if (!flags || change.host) {
+    std::vector<AddrRange> host_parts;
+    // What empties pages does so across mappings: a thread's stack goes with its guard page at once.
+    const bool joins = advice == abi::kMadvDontneed || advice == abi::kMadvFree;
     for (const AddrRange& part : parts) {
+      if (joins && !host_parts.empty() && host_parts.back().end == part.start) {
+        host_parts.back().end = part.end;
+      } else {
+        host_parts.push_back(part);
+      }
+    }
+    for (const AddrRange& part : host_parts) {
       MapOp op;
       op.kind = MapOp::Kind::kAdvise;
       // Nothing is locked on the host.

@@ -48,6 +48,13 @@ Result<size_t> GuestIoBuffer::DoPut(size_t at, const char* from, size_t n) {
   });
 }
 
+size_t GuestIoBuffer::DoPutByHost(size_t at, const char* from, size_t n) {
+  Result<size_t> done = ForEach(at, n, [&](GuestAddr where, size_t offset, size_t part) {
+    return memory_.CopyOutByHost(where, absl::Span<const char>(from + offset, part));
+  });
+  return done.ok() ? *done : 0;
+}
+
 Result<size_t> GuestIoBuffer::DoTake(size_t at, char* to, size_t n) {
   return ForEach(at, n, [&](GuestAddr where, size_t offset, size_t part) {
     return memory_.CopyInPartial(where, absl::Span<char>(to + offset, part));

@@ -107,6 +107,9 @@ class GuestMemory {
   // As much as possible; 0 if the first byte faults.
   virtual size_t CopyInPartial(GuestAddr from, absl::Span<char> to) = 0;
   virtual size_t CopyOutPartial(GuestAddr to, absl::Span<const char> from) = 0;
+  // CopyOutPartial() that only the host touches `from` for: if that is a mapping and its pages vanish, the
+  // copy ends there.
+  virtual size_t CopyOutByHost(GuestAddr to, absl::Span<const char> from) = 0;
   // A string up to its NUL (not included), which may be `max` bytes long without the NUL: for a
   // path that is kPathMax - 1. Errors: EFAULT; ENAMETOOLONG if it is longer.
   virtual Result<std::string> CopyInString(GuestAddr from, size_t max) = 0;
@@ -124,6 +127,7 @@ class GuestIoBuffer final : public IoBuffer {
 
  protected:
   Result<size_t> DoPut(size_t at, const char* from, size_t n) override;
+  size_t DoPutByHost(size_t at, const char* from, size_t n) override;
   Result<size_t> DoTake(size_t at, char* to, size_t n) override;
 
  private:
@@ -197,6 +201,9 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   Result<void> CopyOut(GuestAddr to, absl::Span<const char> from) override;
   size_t CopyInPartial(GuestAddr from, absl::Span<char> to) override;
   size_t CopyOutPartial(GuestAddr to, absl::Span<const char> from) override;
+  size_t CopyOutByHost(GuestAddr to, absl::Span<const char> from) override {
+    return CopyOutPartial(to, from);
+  }
   Result<std::string> CopyInString(GuestAddr from, size_t max) override;
   // Whether one mapping covers all of it and allows writing. Another thread may change that at once.
   bool MayWrite(GuestAddr to, uint64_t length) const;

@@ -1,3 +1,5 @@
+#include <fcntl.h>
+
 #include "sentry/mm/testing/mm_test.h"
 
 namespace caisson::mm::testing {
@@ -128,6 +130,25 @@ TEST_F(MmTest, SharedMappingOfReadOnlyFileNeverBecomesWritable) {
 TEST_F(MmTest, FileOpenedForWritingOnlyCannotBeMapped) {
   EXPECT_EQ(ErrorOf(Map(0, 1, kRead, kMapPrivate, TestFile::Memory("x", vfs::kOpenWriteOnly))),
             Errno::kEACCES);
+}
+
+// Whatever the descriptor that it is made with could do, and whoever asks the host.
+TEST_F(MmTest, ASharedMappingThatMayNotBeWrittenChangesNothingIfItIs) {
+  RefPtr<TestFile> file = TestFile::Memory("content");
+  RefPtr<TestFile> reader = MakeRef<TestFile>(fcntl(file->host_fd(), F_DUPFD_CLOEXEC, 0), vfs::kOpenReadOnly);
+  GuestAddr a = Map(0, 1, kRead, kMapShared, reader).value();
+  EXPECT_EQ(ErrorOf(mm_->Mprotect(a, kPageSize, kReadWrite, limits_)), Errno::kEACCES);
+  ASSERT_EQ(pwrite(file->host_fd(), "shared!", 7, 0), 7);
+  EXPECT_EQ(Get(a, 7), "shared!");
+  platform::MapOp op{platform::MapOp::Kind::kProtect};
+  op.protection = kReadWrite;
+  op.addr = a;
+  op.length = kPageSize;
+  ASSERT_TRUE(space().Apply({&op, 1}).ok());
+  ASSERT_EQ(space().CopyOut(a, absl::string_view("forged!")), 7u);
+  char seen[7];
+  ASSERT_EQ(pread(file->host_fd(), seen, 7, 0), 7);
+  EXPECT_EQ(absl::string_view(seen, 7), "shared!");
 }
 
 TEST_F(MmTest, SharedAnonymousIsSharedAfterFork) {

@@ -11,7 +11,9 @@ platform::MapOp Vma::MakeOp(uint64_t from, uint64_t to) const {
   platform::MapOp op;
   op.kind = host_anonymous ? platform::MapOp::Kind::kMapAnonymous : platform::MapOp::Kind::kMapFile;
   op.protection = HostProtection(protection);
-  op.shared = shared();
+  // What may never be written is the same as a private mapping, and is one: with a descriptor that writes, the
+  // host would let a guest make it writable (platform/trap/README.md, Host calls).
+  op.shared = writes_through();
   op.no_reserve = has(kVmaNoReserve);
   op.addr = GuestAddr(from);
   op.length = to - from;

@@ -218,6 +218,48 @@ TEST(ProtectionKeyTest, CallsWorkWithEverythingDenied) {
   EXPECT_EQ(getppid(), parent);
 }
 
+// Protection keys: PKRU belongs to the thread, and the kernel does not need what it forbids the thread.
+class ProtectionKeyRightsTest : public testing::Test {
+ protected:
+  static constexpr uint32_t kInitial = 0x55555554;  // Linux arch/x86/mm/pkeys.c: only key 0.
+
+  void SetUp() override {
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    constexpr uint32_t kOspke = 1 << 4;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (c & kOspke) == 0)
+      GTEST_SKIP() << "no protection keys";
+  }
+  static uint32_t Rights() {
+    uint32_t low, high;
+    asm volatile("rdpkru" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+  }
+  static void SetRights(uint32_t rights) {
+    asm volatile("wrpkru" : : "a"(rights), "c"(0), "d"(0) : "memory");
+  }
+};
+
+TEST_F(ProtectionKeyRightsTest, RightsSurviveCallsAndHandlers) {
+  constexpr uint32_t kMine = 0x55555354;  // Some of key 4 and 5 allowed.
+  static uint32_t in_handler;
+  static int handled;
+  handled = 0;
+  ScopedAction action(SIGUSR1, +[](int) {
+    in_handler = Rights();
+    SetRights(kInitial ^ 0x30);
+    handled = handled + 1;
+  });
+  int wrong = 0;
+  SetRights(kMine);
+  CALL_OFTEN({
+    const long result = call % 3 == 0 ? raise(SIGUSR1) : getppid() < 0;
+    wrong += result != 0 || Rights() != kMine || in_handler != kInitial;
+  })
+  SetRights(kInitial);
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(handled, kOften / 3);
+}
+
 TEST(ProtectionKeyTest, AKeyWorksOrIsRefused) {
   const long key = syscall(SYS_pkey_alloc, 0, 0);
   if (key < 0) {

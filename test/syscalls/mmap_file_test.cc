@@ -126,6 +126,33 @@ TEST_F(MmapFileTest, MprotectCannotExceedTheDescriptor) {
   EXPECT_THAT(mprotect(map.get(), kPage, kReadWrite), SyscallFailsWithErrno(EACCES));
 }
 
+// By write(2), by other mappings and other processes, in pages that were there and in new ones.
+TEST_F(MmapFileTest, AReadOnlySharedMappingSeesWhatOthersWrite) {
+  FdCloser memory(memfd_create("memory", MFD_CLOEXEC));
+  ASSERT_THAT(ftruncate(memory, kPage), SyscallSucceeds());
+  FdCloser memory_reader(open(("/proc/self/fd/" + std::to_string(memory)).c_str(), O_RDONLY));
+  FdCloser file_reader = file_.Open(O_RDONLY);
+  for (auto [writer, reader] : {std::pair<int, int>{fd_, file_reader}, {memory, memory_reader}}) {
+    Mapping map(3 * kPage, PROT_READ, MAP_SHARED, reader), all(3 * kPage, kReadWrite, MAP_SHARED, writer);
+    ASSERT_TRUE(map.ok() && all.ok());
+    Peek(map.get());
+    ASSERT_THAT(pwrite(writer, "w", 1, 10), SyscallSucceedsWithValue(1));
+    EXPECT_EQ(map[10], 'w');
+    all[11] = 'm';
+    EXPECT_EQ(map[11], 'm');
+    ASSERT_THAT(ftruncate(writer, 3 * kPage), SyscallSucceeds());
+    EXPECT_EQ(map[2 * kPage], '\0');
+    EXPECT_THAT(InChild([&] {
+                  all[2 * kPage] = 'c';
+                  _exit(map[2 * kPage] == 'c' ? 0 : 1);
+                }),
+                ExitsWith(0));
+    EXPECT_EQ(map[2 * kPage], 'c');
+    ASSERT_THAT(ftruncate(writer, kPage), SyscallSucceeds());
+    EXPECT_THAT(InChild([&] { Peek(map.get() + kPage); }), DiesOf(SIGBUS));
+  }
+}
+
 TEST_F(MmapFileTest, PipeAndClosedDescriptor) {
   Pipe pipe;
   EXPECT_EQ(mmap(nullptr, kPage, PROT_READ, MAP_SHARED, pipe.reader, 0), MAP_FAILED);

@@ -1,8 +1,12 @@
 // read(2), write(2), pread(2), readv(2), preadv2(2) and their counterparts.
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include <atomic>
+#include <thread>
 
 #include "test/util/file_util.h"
 #include "test/util/memory_util.h"
@@ -54,6 +58,77 @@ TEST(ReadTest, NegativeLengthIsRefused) {
   char byte;
   EXPECT_THAT(syscall(SYS_read, static_cast<int>(fd), &byte, -1L),
               SyscallFailsWithEither(EFAULT, EINVAL));
+}
+
+// Large enough for every shortcut that a large read can take.
+constexpr size_t kLarge = size_t{6} << 20;
+
+std::string Pattern(size_t size) {
+  std::string s(size, 0);
+  for (size_t i = 0; i < size; ++i) s[i] = static_cast<char>(i * 31 + i / 4096);
+  return s;
+}
+
+FdCloser LargeFile(const std::string& content) {
+  FdCloser fd(memfd_create("large", 0));
+  EXPECT_THAT(write(fd, content.data(), content.size()), SyscallSucceedsWithValue(content.size()));
+  return fd;
+}
+
+TEST(LargeReadTest, VectorsOfAllSizesGetTheirBytes) {
+  const std::string want = Pattern(kLarge);
+  FdCloser fd = LargeFile(want);
+  std::string to(kLarge, '?');
+  char* at = &to[0];
+  std::vector<iovec> vec;
+  for (size_t size : {size_t{1}, size_t{100}, size_t{3000}, size_t{0}, size_t{4097}, size_t{1} << 20,
+                      size_t{5}, size_t{4} << 20}) {
+    vec.push_back({at, size});
+    at += size;
+  }
+  const size_t total = static_cast<size_t>(at - &to[0]);
+  for (size_t offset : {size_t{0}, size_t{4095}, kLarge - total}) {
+    ASSERT_THAT(preadv(fd, vec.data(), static_cast<int>(vec.size()), static_cast<off_t>(offset)),
+                SyscallSucceedsWithValue(total));
+    EXPECT_TRUE(memcmp(to.data(), want.data() + offset, total) == 0);
+  }
+  ASSERT_THAT(pread(fd, &to[0], kLarge, kLarge - 100000), SyscallSucceedsWithValue(100000));
+  EXPECT_TRUE(memcmp(to.data(), want.data() + kLarge - 100000, 100000) == 0);
+}
+
+TEST(LargeReadTest, EndsWhereTheBufferDoes) {
+  const std::string want = Pattern(kLarge);
+  FdCloser fd = LargeFile(want);
+  char* to = static_cast<char*>(
+      mmap(nullptr, kLarge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(to, MAP_FAILED);
+  constexpr size_t kGood = (size_t{5} << 20) + 4096;
+  ASSERT_THAT(munmap(to + kGood, kLarge - kGood), SyscallSucceeds());
+  EXPECT_THAT(pread(fd, to, kLarge, 0), SyscallSucceedsWithValue(kGood));
+  EXPECT_TRUE(memcmp(to, want.data(), kGood) == 0);
+  ASSERT_THAT(mprotect(to, kGood, PROT_READ), SyscallSucceeds());
+  EXPECT_THAT(pread(fd, to, kLarge, 1), SyscallFailsWithErrno(EFAULT));
+  EXPECT_TRUE(memcmp(to, want.data(), kGood) == 0);
+  munmap(to, kGood);
+}
+
+TEST(LargeReadTest, RacesWithTruncation) {
+  const std::string want = Pattern(kLarge);
+  FdCloser fd = LargeFile(want);
+  std::atomic<bool> stop{false};
+  std::thread cutter([&] {
+    while (!stop.load()) {
+      EXPECT_THAT(ftruncate(fd, 300000), SyscallSucceeds());
+      EXPECT_THAT(pwrite(fd, want.data(), want.size(), 0), SyscallSucceedsWithValue(want.size()));
+    }
+  });
+  std::string to(kLarge, '?');
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_GE(pread(fd, &to[0], kLarge, 0), 300000);
+    EXPECT_TRUE(memcmp(to.data(), want.data(), 300000) == 0);
+  }
+  stop.store(true);
+  cutter.join();
 }
 
 TEST(WriteTest, ReadOnlyDescriptorIsBad) {

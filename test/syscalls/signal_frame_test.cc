@@ -165,6 +165,53 @@ TEST(FrameTest, AllGeneralRegistersSurviveAHandler) {
   EXPECT_EQ(sum, 1023u);
 }
 
+// As often as it takes until a sandbox takes a shorter way back from a handler.
+TEST(FrameTest, FrequentHandlersChangeNothingButWhatTheyMean) {
+  static uint64_t wanted;
+  ScopedAction action(
+      SIGILL, +[](int, siginfo_t*, void* context) {
+        auto* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+        registers[REG_RIP] += 2;
+        registers[REG_RCX] += wanted;
+        registers[REG_R11] -= wanted;
+        registers[REG_EFL] ^= 0x801;  // OF and CF.
+      });
+  for (uint64_t i = 1; i <= 300; ++i) {
+    wanted = i;
+    uint64_t rcx = 7 * i, r11 = 9 * i, flags, red;
+    asm volatile(
+        "movq $77, -128(%%rsp)\n\tmov %3, %%r11\n\txor %%eax, %%eax\n\tud2\n\t"
+        "mov %%r11, %3\n\tmov -128(%%rsp), %2\n\t"
+        "lea -256(%%rsp), %%rsp\n\tpushfq\n\tpop %1\n\tlea 256(%%rsp), %%rsp"
+        : "+c"(rcx), "=&d"(flags), "=&S"(red), "+D"(r11)
+        :
+        : "rax", "r11", "memory", "cc");
+    ASSERT_EQ(rcx, 8 * i);
+    ASSERT_EQ(r11, 8 * i);
+    ASSERT_EQ(flags & 0x8d5, 0x845u);
+    ASSERT_EQ(red, 77u);
+  }
+}
+
+TEST(FrameTest, FrequentHandlersMayStepThroughTheCode) {
+  static uint64_t steps;
+  ScopedAction begin(
+      SIGILL, +[](int, siginfo_t*, void* context) {
+        auto* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+        registers[REG_RIP] += 2;
+        registers[REG_EFL] |= 0x100;
+      });
+  ScopedAction step(
+      SIGTRAP, +[](int, siginfo_t*, void* context) {
+        // Three instructions of one byte, and no more.
+        if (++steps % 3 == 0) static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+      });
+  for (uint64_t i = 1; i <= 100; ++i) {
+    asm volatile("ud2\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop" ::: "memory");
+    ASSERT_EQ(steps, 3 * i);
+  }
+}
+
 TEST(FrameTest, RedZoneIsNotTouched) {
   ScopedAction action(
       SIGILL, +[](int, siginfo_t*, void* context) {

@@ -4,6 +4,13 @@
 #include "vfs/dentry.h"
 
 namespace caisson::vfs::tmpfs {
+namespace {
+
+// Reads from here on are one copy by the host where they can be: below it, pages that have to be found twice
+// cost more than the bytes.
+constexpr uint64_t kByHost = uint64_t{64} << 10;
+
+}  // namespace
 
 File::File(VfsPath path, RefPtr<RegularFile> node, uint32_t flags)
     : SeekableFile(FileKind::kRegular, std::move(path), node, flags), node_(*node) {}
@@ -16,8 +23,10 @@ Result<size_t> File::PRead(CallContext& ctx, IoBuffer& to, uint64_t offset, uint
       done = TRY(node_.Read(direct, offset));
       to.Skip(done);
     } else {
-      CAISSON_BOUNCE_BUFFER(bounce, std::min<uint64_t>(to.remaining(), size - offset));
-      while (to.remaining() != 0) {
+      const uint64_t want = std::min<uint64_t>(to.remaining(), size - offset);
+      if (want >= kByHost) done = node_.ReadByHost(to, offset);
+      CAISSON_BOUNCE_BUFFER(bounce, want - done);
+      while (to.remaining() != 0 && done < want) {
         Result<size_t> n = node_.Read(bounce.first(to.remaining()), offset + done);
         if (!n.ok() && done == 0) return n.error();
         if (!n.ok() || *n == 0) break;

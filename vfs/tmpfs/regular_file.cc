@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "vfs/tmpfs/file.h"
+#include "vfs/tmpfs/window_cache.h"
 
 namespace caisson::vfs::tmpfs {
 namespace {
@@ -45,6 +46,7 @@ RegularFile::RegularFile(TmpfsFileSystem& fs, FileMode mode, uint32_t uid, uint3
 
 RegularFile::~RegularFile() {
   MutexLock lock(mu_);
+  if (in_windows_) WindowCache::Get().Forget(this);
   fs_.UnchargePages(charged_);
 }
 
@@ -133,6 +135,28 @@ Result<size_t> RegularFile::Read(absl::Span<char> to, uint64_t offset) {
     }
     if (n == 0) break;
     done += static_cast<size_t>(n);
+  }
+  return done;
+}
+
+size_t RegularFile::ReadByHost(IoBuffer& to, uint64_t offset) {
+  int fd;
+  {
+    MutexLock lock(mu_);
+    // A hole that is read through a mapping becomes a page.
+    if (!memfd_.valid() || !dense_) return 0;
+    fd = memfd_.get();
+    in_windows_ = true;
+  }
+  size_t done = 0;
+  for (;;) {
+    const uint64_t at = offset + done, end = size();
+    if (at >= end || to.remaining() == 0) break;
+    WindowCache::View view = WindowCache::Get().Map(this, fd, at);
+    const size_t want = std::min<uint64_t>({view.bytes().size(), end - at, to.remaining()});
+    const size_t n = to.PutByHost(view.bytes().first(want));
+    done += n;
+    if (n == 0 || n < want) break;
   }
   return done;
 }

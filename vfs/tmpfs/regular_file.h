@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "absl/types/span.h"
+#include "base/io_buffer.h"
 #include "base/unique_fd.h"
 #include "vfs/tmpfs/node.h"
 
@@ -33,6 +34,9 @@ class RegularFile final : public Node {
 
   // Bytes at `offset`; 0 at the end.
   Result<size_t> Read(absl::Span<char> to, uint64_t offset);
+  // The same for a large read, as far as it can be one copy by the host; the rest, also where there is an
+  // error to tell, is for Read().
+  size_t ReadByHost(IoBuffer& to, uint64_t offset);
   // `offset` is null for an append; *at is where it was written. A short write is a value.
   // Errors: ENOSPC, EPERM (seals), EFBIG.
   Result<size_t> Write(absl::Span<const char> from, const uint64_t* offset, uint64_t* at);
@@ -72,6 +76,7 @@ class RegularFile final : public Node {
   std::atomic<uint64_t> size_{0};  // Changed under mu_, with release.
   uint64_t charged_ ABSL_GUARDED_BY(mu_) = 0;  // Pages.
   bool dense_ ABSL_GUARDED_BY(mu_) = true;
+  bool in_windows_ ABSL_GUARDED_BY(mu_) = false;  // WindowCache may have views of it.
   uint32_t seals_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -1,14 +1,17 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <thread>
 
 #include "vfs/operations.h"
 #include "vfs/testing/test_context.h"
 #include "vfs/tmpfs/filesystem.h"
 #include "vfs/tmpfs/memfd.h"
 #include "vfs/tmpfs/regular_file.h"
+#include "vfs/tmpfs/window_cache.h"
 
 namespace caisson::vfs {
 namespace {
@@ -40,6 +43,31 @@ class FaultyBuffer final : public IoBuffer {
  private:
   char* data_;
   size_t good_;
+};
+
+// Guest-like memory that the host can copy to; counts the bytes that it did.
+class HostCopiedBuffer final : public IoBuffer {
+ public:
+  explicit HostCopiedBuffer(std::string& to) : IoBuffer(to.size()), data_(&to[0]) {}
+  size_t by_host() const { return by_host_; }
+
+ protected:
+  Result<size_t> DoPut(size_t at, const char* from, size_t n) override {
+    memcpy(data_ + at, from, n);
+    return n;
+  }
+  Result<size_t> DoTake(size_t, char*, size_t) override { return Errno::kEFAULT; }
+  size_t DoPutByHost(size_t at, const char* from, size_t n) override {
+    iovec local{const_cast<char*>(from), n}, remote{data_ + at, n};
+    const ssize_t done = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+    if (done <= 0) return 0;
+    by_host_ += static_cast<size_t>(done);
+    return static_cast<size_t>(done);
+  }
+
+ private:
+  char* data_;
+  size_t by_host_ = 0;
 };
 
 class TmpfsFileTest : public ::testing::Test {
@@ -90,6 +118,86 @@ TEST_F(TmpfsFileTest, SparseFilesReadZerosAndKnowTheirHoles) {
     EXPECT_EQ(*f->Seek(ctx_, static_cast<int64_t>(at), 4), static_cast<int64_t>(at) + 4);
     EXPECT_ERRNO(f->Seek(ctx_, static_cast<int64_t>(at) + 4, 3), kENXIO);
   }
+}
+
+std::string Pattern(size_t size) {
+  std::string s(size, 0);
+  for (size_t i = 0; i < size; ++i) s[i] = static_cast<char>(i * 31 + i / 4096);
+  return s;
+}
+
+TEST_F(TmpfsFileTest, LargeReadsAreOneCopyByTheHost) {
+  const size_t size = 2 * tmpfs::WindowCache::kWindow + 12345;
+  const std::string want = Pattern(size);
+  ASSERT_OK(ctx_.WriteFile("/f", want));
+  RefPtr<FileDescription> f = *ctx_.Open("/f", kOpenReadWrite);
+  for (size_t from : {size_t{0}, size_t{777}, size_t{tmpfs::WindowCache::kWindow - 1}}) {
+    std::string to(size, '?');
+    HostCopiedBuffer buffer(to);
+    ASSERT_EQ(*FilePRead(ctx_, *f, buffer, from, 0), size - from);
+    EXPECT_EQ(buffer.by_host(), size - from);
+    to.resize(size - from);
+    EXPECT_TRUE(to == want.substr(from));
+  }
+  // A hole stays one.
+  ASSERT_OK(FileTruncate(ctx_, *f, 2 * size));
+  const int64_t blocks = static_cast<int64_t>((*ctx_.Stat("/f")).blocks);
+  std::string to(2 * size, '?');
+  HostCopiedBuffer buffer(to);
+  ASSERT_EQ(*FilePRead(ctx_, *f, buffer, 0, 0), 2 * size);
+  EXPECT_EQ(buffer.by_host(), 0u);
+  EXPECT_TRUE(to == want + std::string(size, '\0'));
+  EXPECT_EQ(static_cast<int64_t>((*ctx_.Stat("/f")).blocks), blocks);
+}
+
+TEST_F(TmpfsFileTest, ManyLargeFilesShareAFewWindows) {
+  const std::string want = Pattern(400000);
+  std::vector<RefPtr<FileDescription>> files;
+  for (size_t i = 0; i < 3 * tmpfs::WindowCache::kWindows; ++i) {
+    files.push_back(*ctx_.Open(absl::StrCat("/f", i), kNew));
+    ASSERT_EQ(*ctx_.Write(*files.back(), absl::StrCat(i, want)), want.size() + (i < 10 ? 1 : 2));
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = 0; i < files.size(); ++i) {
+      std::string to(want.size() + (i < 10 ? 1 : 2), '?');
+      HostCopiedBuffer buffer(to);
+      ASSERT_EQ(*FilePRead(ctx_, *files[i], buffer, 0, 0), to.size());
+      EXPECT_EQ(buffer.by_host(), to.size());
+      EXPECT_TRUE(to == absl::StrCat(i, want)) << i;
+    }
+    // A file that is gone leaves its window, and one that gets its address does not see it.
+    files.resize(files.size() / 2);
+    for (size_t i = files.size(); i < 3 * tmpfs::WindowCache::kWindows; ++i)
+      ASSERT_OK(ctx_.Unlink(absl::StrCat("/f", i)));
+    for (size_t i = files.size(); round == 0 && i < 3 * tmpfs::WindowCache::kWindows; ++i) {
+      files.push_back(*ctx_.Open(absl::StrCat("/f", i), kNew));
+      ASSERT_EQ(*ctx_.Write(*files.back(), absl::StrCat(i, want)), want.size() + 2);
+    }
+  }
+}
+
+TEST_F(TmpfsFileTest, TruncationWhileTheHostCopiesOnlyShortensTheRead) {
+  const std::string want = Pattern(size_t{3} << 20);
+  ASSERT_OK(ctx_.WriteFile("/f", want));
+  RefPtr<FileDescription> f = *ctx_.Open("/f", kOpenReadWrite);
+  std::atomic<bool> stop{false};
+  std::thread cutter([&] {
+    TestContext ctx(world_);
+    while (!stop.load()) {
+      ASSERT_OK(FileTruncate(ctx, *f, 100000));
+      SpanBuffer all = SpanBuffer::ForWrite(want);
+      EXPECT_EQ(*FilePWrite(ctx, *f, all, 0, 0), want.size());
+    }
+  });
+  std::string to(want.size(), '?');
+  for (int i = 0; i < 300; ++i) {
+    HostCopiedBuffer buffer(to);
+    const size_t n = *FilePRead(ctx_, *f, buffer, 0, 0);
+    EXPECT_GE(n, 100000u);
+    EXPECT_TRUE(memcmp(to.data(), want.data(), 100000) == 0);
+  }
+  stop.store(true);
+  cutter.join();
 }
 
 TEST_F(TmpfsFileTest, TruncateCutsAndZeroes) {
