@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "syscalls/arguments.h"
 #include "syscalls/handlers.h"
+#include "syscalls/trace.h"
 
 namespace caisson::syscalls {
 namespace {
@@ -75,15 +76,6 @@ constexpr bool InOrder() {
   return true;
 }
 static_assert(InOrder(), "syscalls/table.inc is not in number order");
-
-std::string FormatResult(const SyscallResult& result) {
-  if (!result.ok()) {
-    return absl::StrCat("-1 ", std::string(ErrnoName(result.error())));
-  }
-  int64_t v = result.value();
-  return v > 0xffff || v < 0 ? absl::StrCat("0x", absl::Hex(static_cast<uint64_t>(v)))
-                             : absl::StrCat(v);
-}
 
 }  // namespace
 
@@ -193,13 +185,26 @@ void Dispatcher::SetTiming(bool on) {
 }
 
 SyscallResult Dispatcher::Traced(Task& task, const Entry& entry) {
-  std::string line = absl::StrCat("[", task.tid(), "] ", task.comm(), ": ", entry.name, "(");
-  if (entry.format != nullptr) entry.format(task, &line);
+  const auto number = static_cast<int>(&entry - kTable.data());
+  const std::string head = absl::StrCat("[", task.tid(), "] ", task.comm(), ": ", entry.name, "(");
+  std::string line = head;
+  // Before the call: it may replace the registers and the memory.
+  if (!FormatArguments(task, number, nullptr, &line) && entry.format != nullptr) entry.format(task, &line);
   int64_t start = time::MonotonicNow();
   SyscallResult result = entry.invoke(task);
-  absl::StrAppend(&line, ") = ", FormatResult(result), " <", (time::MonotonicNow() - start) / 1000, " us>");
+  const int64_t took = time::MonotonicNow() - start;
+  if (result.ok() && FillsIn(number)) {
+    line = head;
+    FormatArguments(task, number, &result, &line);
+  }
+  absl::StrAppend(&line, ") = ", FormatResult(number, result), " <", took / 1000, " us>");
   LogLine(LogLevel::kInfo, line);
   return result;
+}
+
+void Dispatcher::NoteSignal(Task& task, const signal::Info& info) {
+  if ((watched_.load(std::memory_order_relaxed) & kStrace) == 0) return;
+  LogLine(LogLevel::kInfo, absl::StrCat("[", task.tid(), "] ", task.comm(), ": --- ", FormatSignal(info), " ---"));
 }
 
 void Dispatcher::SetStrace(bool on, absl::string_view filter) {

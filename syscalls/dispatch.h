@@ -34,6 +34,7 @@ const std::array<Entry, kTableSize>& Table();
 class Dispatcher final : public kernel::SyscallDispatcher {
  public:
   kernel::SyscallResult Dispatch(kernel::Task& task, int number) override;
+  void NoteSignal(kernel::Task& task, const signal::Info& info) override;
   // `filter`: comma-separated names, empty for all calls.
   void SetStrace(bool on, absl::string_view filter = "");
   uint64_t count(int number) const {

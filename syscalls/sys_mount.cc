@@ -36,10 +36,7 @@ SyscallResult Mount(Task& task, GuestAddr source_address, PathPtr target, GuestA
   vfs::VfsPath at = TRY(WalkAt(task, Fd{kAtFdcwd}, target, 0, true));
   TRY(MayMount(task));
   vfs::MountNamespace& ns = task.mount_namespace();
-  uint64_t mount_flags = flags & vfs::kMountFlagsMask;
-  // relatime is the default unless something else is asked for.
-  if ((flags & (vfs::kMountNoatime | vfs::kMountStrictatime)) == 0) mount_flags |= vfs::kMountRelatime;
-  mount_flags &= ~vfs::kMountStrictatime;
+  const uint64_t mount_flags = flags & vfs::kMountFlagsMask;
   constexpr uint64_t kPropagation = vfs::kMountShared | vfs::kMountPrivate | vfs::kMountSlave | vfs::kMountUnbindable;
   if ((flags & (vfs::kMountRemount | vfs::kMountBind)) == (vfs::kMountRemount | vfs::kMountBind)) {
     TRY(ns.RemountFlags(at, flags));

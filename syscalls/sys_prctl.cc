@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "syscalls/handlers.h"
+#include "syscalls/trace_names.h"
 
 namespace caisson::syscalls {
 
@@ -220,7 +221,7 @@ SyscallResult Prctl(Task& task, int32_t option, uint64_t a2, uint64_t a3, uint64
     case 0x59616d61:  // PR_SET_PTRACER: as with Yama absent.
       return Errno::kEINVAL;
     default:
-      task.kernel().NoteUnsupported(absl::StrCat("prctl: option ", option));
+      task.kernel().NoteUnsupported(absl::StrCat("prctl: option ", NameOf(kPrctlNames, static_cast<uint32_t>(option))));
       return Errno::kEINVAL;
   }
 }

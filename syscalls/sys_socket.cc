@@ -5,6 +5,7 @@
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/handlers.h"
 #include "syscalls/io.h"
+#include "syscalls/trace_names.h"
 #include "vfs/socket.h"
 
 namespace caisson::syscalls {
@@ -61,10 +62,11 @@ Errno WaitError(Errno e, int64_t timeout, Errno on_timeout = Errno::kEAGAIN) {
 SyscallResult Socket(Task& task, int32_t domain, int32_t type, int32_t protocol) {
   auto flags = static_cast<uint32_t>(type) & ~kSockTypeMask;
   if ((flags & ~(kSockCloexec | kSockNonblock)) != 0) return Errno::kEINVAL;
-  RefPtr<vfs::Socket> socket =
-      TRY(netstack::NewSocket(task, *task.namespaces().net, domain, type & kSockTypeMask, protocol,
-                              (flags & kSockNonblock) != 0 ? vfs::kOpenNonblock : 0));
-  return InstallFile(task, std::move(socket), (flags & kSockCloexec) != 0);
+  auto socket = netstack::NewSocket(task, *task.namespaces().net, domain, type & kSockTypeMask, protocol,
+                                    (flags & kSockNonblock) != 0 ? vfs::kOpenNonblock : 0);
+  if (!socket.ok() && socket.error() == Errno::kEAFNOSUPPORT)
+    task.kernel().NoteUnsupported(absl::StrCat("socket: family ", NameOf(kDomainNames, static_cast<uint32_t>(domain))));
+  return InstallFile(task, TRY(std::move(socket)), (flags & kSockCloexec) != 0);
 }
 
 SyscallResult Socketpair(Task& task, int32_t domain, int32_t type, int32_t protocol, GuestAddr out) {
@@ -160,7 +162,7 @@ SyscallResult Setsockopt(Task& task, Fd fd, int32_t level, int32_t name, GuestAd
   if (length != 0) TRY(task.CopyInBytes(value, absl::Span<char>(bytes.data(), bytes.size())));
   Result<void> result = socket->SetOption(task, level, name, bytes);
   if (!result.ok() && result.error() == Errno::kENOPROTOOPT)
-    task.kernel().NoteUnsupported(absl::StrCat("setsockopt: level ", level, " option ", name));
+    task.kernel().NoteUnsupported(absl::StrCat("setsockopt: level ", NameOf(kLevelNames, static_cast<uint32_t>(level)), " option ", name));
   TRY(result);
   return 0;
 }
@@ -171,7 +173,7 @@ SyscallResult Getsockopt(Task& task, Fd fd, int32_t level, int32_t name, GuestAd
   if (room < 0) return Errno::kEINVAL;
   Result<std::string> bytes = socket->GetOption(task, level, name, static_cast<size_t>(room));
   if (!bytes.ok() && bytes.error() == Errno::kENOPROTOOPT)
-    task.kernel().NoteUnsupported(absl::StrCat("getsockopt: level ", level, " option ", name));
+    task.kernel().NoteUnsupported(absl::StrCat("getsockopt: level ", NameOf(kLevelNames, static_cast<uint32_t>(level)), " option ", name));
   std::string text = TRY(bytes);
   size_t n = std::min<size_t>(text.size(), static_cast<size_t>(room));
   if (n != 0) TRY(task.CopyOutBytes(value, {text.data(), n}));

@@ -53,6 +53,7 @@ RefPtr<MountNamespace> MountNamespace::New(RefPtr<FileSystem> root, uint64_t fla
                                            std::string source) {
   auto ns = RefPtr<MountNamespace>::Adopt(new MountNamespace(MakeRef<Shared>(), nullptr));
   RefPtr<Dentry> dentry = root->RootDentry();
+  // As NormalFlags() of mount_change.cc has it.
   if ((flags & (kMountNoatime | kMountStrictatime)) == 0) flags |= kMountRelatime;
   auto mount = MakeRef<Mount>(std::move(root), std::move(dentry), flags, std::move(source));
   WriterLock lock(MountTree::lock());

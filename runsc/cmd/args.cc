@@ -17,8 +17,8 @@ namespace {
 
 using CLI::App;
 
-// Options that gVisor's runsc and runc have and that mean nothing here: accepted, so that a
-// configuration written for them works.
+// Options that gVisor's runsc and runc have and that mean nothing here: accepted and logged, so that
+// a configuration written for them works.
 constexpr const char* kIgnoredGlobals[] = {"--file-access",
                                            "--file-access-mounts",
                                            "--overlay",
@@ -45,7 +45,7 @@ constexpr const char* kIgnoredGlobals[] = {"--file-access",
 bool IsTrue(const std::string& value) { return value == "true" || value == "1" || value == "t"; }
 
 void AddGlobals(App& app, Args& a, std::string& log_format, std::string& overlay,
-                std::string& rootless, std::string& host_uds, std::string& ignored) {
+                std::string& rootless, std::string& host_uds) {
   runsc::Options& o = a.options;
   app.add_option("--root", o.root, "Directory of the containers' state");
   app.add_flag("--debug", o.debug, "Log more");
@@ -57,7 +57,7 @@ void AddGlobals(App& app, Args& a, std::string& log_format, std::string& overlay
   app.add_option("--platform", o.platform, "auto, trap, trap-notify-off, trap-spin-off, ptrace or kvm")
       ->check(CLI::IsMember(
           {"auto", "trap", "trap-notify-off", "trap-spin-off", "ptrace", "kvm"}));
-  app.add_option("--network", o.network, "none, sandbox or host")
+  app.add_option("--network", o.network, "none or sandbox, which are the same so far; host is refused")
       ->check(CLI::IsMember({"none", "sandbox", "host"}));
   app.add_option("--overlay2", overlay, "none, root:memory or all:memory")
       ->check(CLI::IsMember({"none", "root:memory", "all:memory"}));
@@ -65,11 +65,14 @@ void AddGlobals(App& app, Args& a, std::string& log_format, std::string& overlay
   app.add_option("--strace-syscalls", o.strace_calls, "Only these, with commas between");
   app.add_option("--debug-log", o.debug_log, "Where the sandbox logs: a file, or DIR/");
   app.add_flag("--ignore-cgroups", o.ignore_cgroups, "Do not touch cgroups");
-  app.add_option("--host-uds", host_uds, "none or open: host AF_UNIX sockets in bind mounts")
+  app.add_option("--host-uds", host_uds, "none; open (host AF_UNIX sockets in bind mounts) is refused")
       ->check(CLI::IsMember({"none", "open"}));
   app.add_flag("--fsgofer-host-uds", o.host_uds, "As --host-uds=open");
   for (const char* name : kIgnoredGlobals) {
-    app.add_option(name, ignored, "Ignored")->expected(0, 1)->group("");
+    app.add_option_function<std::string>(
+           name, [&a, name](const std::string&) { a.ignored.emplace_back(name); }, "Ignored")
+        ->expected(0, 1)
+        ->group("");
   }
 }
 
@@ -176,8 +179,8 @@ void AddInformation(App& app, Args& a, bool& unused) {
   AddCommand(app, "features", "What this runtime can do, as JSON", a, "", 0, 0);
   AddCommand(app, "version", "Print the version", a, "", 0, 0);
   c = AddCommand(app, "debug", "Look into a sandbox", a, "container-id", 1, 1);
-  c->add_flag("--stacks", a.stacks, "Stacks of the sentry's threads");
-  c->add_flag("--ps", a.processes, "Guest processes");
+  c->add_flag("--stacks", a.stacks, "Guest tasks, with the call that each is in (the sentry's own: --profile)");
+  c->add_flag("--ps", a.processes, "The same");
   c->add_flag("--unsupported", a.unsupported, "Calls that were asked for and are not there");
   c->add_flag("--counters", a.counters, "How often each system call was made");
   c->add_option("--histograms", a.timing, "on or off: durations of system calls, for metrics")
@@ -383,12 +386,11 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
     std::string overlay = "none";
     std::string rootless = "auto";
     std::string host_uds = "none";
-    std::string ignored;
     // Of an option that is given twice, by an engine and its user, the last counts, as for runc.
     app.option_defaults()->take_last();
     bool unused = false;
     bool version = false;
-    AddGlobals(app, out, log_format, overlay, rootless, host_uds, ignored);
+    AddGlobals(app, out, log_format, overlay, rootless, host_uds);
     app.add_flag("-v,--version", version, "Print the version");
     AddLifecycle(app, out, unused);
     AddExec(app, out, unused);
@@ -439,12 +441,13 @@ std::optional<int> ParseArgs(int argc, char** argv, Args& out, std::string& erro
 std::string FindGlobal(int argc, char** argv, const std::string& name) {
   std::vector<std::string> arguments = Normalize(argc, argv);
   const size_t command = CommandIndex(arguments);
+  std::string out;  // Of two the last counts.
   for (size_t i = 0; i < command; ++i) {
     const std::string& arg = arguments[i];
-    if (arg == name) return i + 1 < arguments.size() ? arguments[i + 1] : "";
-    if (arg.rfind(name + "=", 0) == 0) return arg.substr(name.size() + 1);
+    if (arg == name) out = i + 1 < arguments.size() ? arguments[i + 1] : "";
+    if (arg.rfind(name + "=", 0) == 0) out = arg.substr(name.size() + 1);
   }
-  return "";
+  return out;
 }
 
 std::optional<int64_t> ParseDuration(const std::string& text) {

@@ -17,6 +17,7 @@ struct Args {
   runsc::Options options;
   std::string log;  // --log.
   bool log_json = false;
+  std::vector<std::string> ignored;  // Options without effect that were given.
 
   // The command and its positional arguments: the container's id first, where there is one.
   std::string command;

@@ -89,11 +89,34 @@ TEST(ParseArgsTest, MistakesAreErrors) {
                                              {"list", "--format", "xml"},
                                              {"--overlay2=dir=/x", "list"},
                                              {"create", "--preserve-fds", "x", "a"},
-                                             {"update", "--memory", "1g", "a"}}) {
+                                             {"update", "--memory", "1x", "a"},
+                                             {"update", "--memory", "-2", "a"},
+                                             {"update", "--memory", "1gg", "a"},
+                                             {"update", "--memory", "99999999p", "a"},
+                                             {"update", "--l3-cache-schema", "x", "a"},
+                                             {"exec"},
+                                             {"ps"}}) {
     Parsed p = Parse(words);
     EXPECT_EQ(p.status, 1) << words[0];
     EXPECT_NE(p.error, "") << words[0];
   }
+}
+
+TEST(ParseArgsTest, SizesHaveUnits) {
+  constexpr int64_t kMiB = 1 << 20;
+  const std::pair<const char*, int64_t> sizes[] = {{"300", 300},        {"300b", 300},       {"-1", -1},         {"0", 0},
+                                                   {"200M", 200 * kMiB}, {"200mb", 200 * kMiB}, {"1.5MiB", kMiB * 3 / 2}, {"2g", 2048 * kMiB}};
+  for (const auto& [text, bytes] : sizes) {
+    Parsed p = Parse({"update", "--memory", text, "a"});
+    ASSERT_FALSE(p.status.has_value()) << text << ": " << p.error;
+    EXPECT_EQ(p.args.memory, bytes) << text;
+  }
+}
+
+TEST(ParseArgsTest, TheLastOfTwoCounts) {
+  Parsed p = Parse({"--root", "/a", "--root=/b", "list"});
+  ASSERT_FALSE(p.status.has_value()) << p.error;
+  EXPECT_EQ(p.args.options.root, "/b");
 }
 
 TEST(FindGlobalTest, StopsAtTheCommand) {

@@ -103,6 +103,7 @@ int Main(int argc, char** argv) {
     SetLogTarget(log_fd ? log_fd.get() : STDERR_FILENO, format, LogLevel::kDebug);
   }
   args.options.log_fd = log_fd.get();
+  for (const std::string& option : args.ignored) LOG_INFO(option, ": ignored, without effect");
   absl::StatusOr<int> status = Handlers().at(args.command)(args);
   if (status.ok()) return *status;
   std::string message(status.status().message());

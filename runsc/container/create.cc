@@ -221,6 +221,9 @@ class Creation {
 }  // namespace
 
 absl::StatusOr<Created> CreateContainer(const Options& options, const CreateRequest& request) {
+  // Asked for, and not there: a guest that waits for a network or a socket would fail less clearly.
+  if (options.network == "host") return absl::UnimplementedError("--network=host is not supported yet");
+  if (options.host_uds) return absl::UnimplementedError("--host-uds=open is not supported yet");
   return Creation(options, request).Run();
 }
 

@@ -294,9 +294,12 @@ TEST(SpawnTest, PicksAnIdThatIsMapped) {
 TEST(ExecTest, MonitorEndsWithTheProcessesStatus) {
   TestSandbox box({"sleep"});
   ASSERT_STARTED(box);
-  EXPECT_EQ(ReplyCodeOf(box.Exec({"exit", "3"}).status()), Reply::NOT_RUNNING);
+  // In a created container too.
+  absl::StatusOr<pid_t> exec = box.Exec({"exit", "4"});
+  ASSERT_TRUE(exec.ok()) << exec.status();
+  EXPECT_EQ(ExitStatus(TestSandbox::AwaitChild(*exec)), 4);
   box.StartContainer();
-  absl::StatusOr<pid_t> exec = box.Exec({"exit", "3"});
+  exec = box.Exec({"exit", "3"});
   ASSERT_TRUE(exec.ok()) << exec.status();
   EXPECT_EQ(ExitStatus(TestSandbox::AwaitChild(*exec)), 3);
   exec = box.Exec({"sleep"});

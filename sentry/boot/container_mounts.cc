@@ -151,12 +151,6 @@ absl::StatusOr<vfs::VfsPath> Builder::MakeTarget(const std::string& path, bool i
   return std::move(*at);
 }
 
-uint64_t MountFlags(uint64_t flags) {
-  uint64_t out = flags & vfs::kMountFlagsMask;
-  if ((flags & (vfs::kMountNoatime | vfs::kMountStrictatime)) == 0) out |= vfs::kMountRelatime;
-  return out & ~vfs::kMountStrictatime;
-}
-
 absl::Status Builder::MountAt(const Mount& mount) {
   ASSIGN_OR_RETURN(vfs::VfsPath at, MakeTarget(mount.destination(), mount.is_file()));
   absl::StatusOr<RefPtr<vfs::FileSystem>> fs = NewFileSystem(mount);
@@ -165,7 +159,7 @@ absl::Status Builder::MountAt(const Mount& mount) {
     return absl::OkStatus();
   }
   if (!fs.ok()) return fs.status();
-  auto added = out_.ns->Add(std::move(*fs), at, MountFlags(mount.flags()), mount.source());
+  auto added = out_.ns->Add(std::move(*fs), at, mount.flags() & vfs::kMountFlagsMask, mount.source());
   if (!added.ok()) return Failed("mount", mount.destination(), added.error());
   return absl::OkStatus();
 }
@@ -215,7 +209,7 @@ absl::StatusOr<MountedContainer> Builder::Build() {
   };
   use(vfs::MountNamespace::New(*scratch, 0, "none"));
   ASSIGN_OR_RETURN(RefPtr<vfs::FileSystem> fs, NewFileSystem(root));
-  out_.ns = vfs::MountNamespace::New(std::move(fs), MountFlags(root.flags()), root.source().empty() ? "rootfs" : root.source());
+  out_.ns = vfs::MountNamespace::New(std::move(fs), root.flags() & vfs::kMountFlagsMask, root.source().empty() ? "rootfs" : root.source());
   use(out_.ns);
   for (int i = 1; i < container_.mounts_size(); ++i) RETURN_IF_ERROR(MountAt(container_.mounts(i)));
   // A bundle that mounts something of its own at /dev, or nothing, gets the standard nodes there.
@@ -234,7 +228,7 @@ absl::StatusOr<MountedContainer> Builder::Build() {
   for (const std::string& path : container_.masked_paths()) RETURN_IF_ERROR(MaskPath(path));
   for (const std::string& path : container_.readonly_paths()) RETURN_IF_ERROR(ProtectPath(path));
   if (container_.root_readonly()) {
-    Result<void> ro = out_.ns->RemountFlags(out_.ns->root(), MountFlags(root.flags()) | vfs::kMountReadOnly);
+    Result<void> ro = out_.ns->RemountFlags(out_.ns->root(), (root.flags() & vfs::kMountFlagsMask) | vfs::kMountReadOnly);
     if (!ro.ok()) return Failed("read-only root", "/", ro.error());
   }
   if (!out_.devpts)

@@ -38,6 +38,8 @@ class SyscallDispatcher {
  public:
   virtual ~SyscallDispatcher() = default;
   virtual SyscallResult Dispatch(Task& task, int number) = 0;
+  // The task is about to act on a signal: for who watches.
+  virtual void NoteSignal(Task&, const signal::Info&) {}
 };
 
 struct KernelConfig {

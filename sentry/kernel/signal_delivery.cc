@@ -245,6 +245,7 @@ bool Task::DeliverOne() {
     if (!PtraceSignal(&info)) return !IsKilled();
   }
   const int signo = info.signo;
+  kernel_.dispatcher().NoteSignal(*this, info);
   RefPtr<SignalActions> actions = group_->actions();
   signal::Action action = actions->Get(signo);
   if (action.handler == signal::kHandlerIgnore) return true;

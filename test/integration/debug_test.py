@@ -81,6 +81,35 @@ def profiles_name_functions_of_the_sentry():
 
 
 @case
+def unsupported_requests_are_listed():
+    with Running() as it:
+        result = workspace.call("exec", it.name, "nc", "-w", "1", "127.0.0.1", "80")
+        true("Address family not supported" in result.err, f"a request: {result}")
+        lines = dict(line.split("\t") for line in it.good("debug", "--unsupported").splitlines())
+        equal(lines.get("socket: family AF_INET"), "1", f"in {lines}")
+
+
+@case
+def strace_is_spelled_as_strace_spells():
+    """What strace(1) prints of the same calls, addresses aside."""
+    log = os.path.join(workspace.directory, "strace")
+    script = ("echo abc >/tmp/f; cat /tmp/f /none; trap 'echo got' USR1; kill -USR1 $$; (exit 3); "
+              "ln -s x /tmp/l; readlink /tmp/l; cat /tmp/f | wc -c")
+    bundle = workspace.bundle(root, lib.spec(args=["/bin/sh", "-c", script]))
+    result = lib.collect(workspace.command("--strace", "--debug-log", log, "run", "--bundle", bundle, "it-strace"), b"", 60)
+    equal((result.status, result.out), (0, "abc\ngot\nx\n4\n"), str(result))
+    with open(log) as file:
+        text = file.read()
+    for wanted in (
+            r'openat\(AT_FDCWD, "/tmp/f", O_WRONLY\|O_CREAT\|O_TRUNC, 0666\) = 3 <', r'open(at)?\((AT_FDCWD, )?"/none", O_RDONLY\) = -1 ENOENT \(No such file or directory\) <',
+            r'write\(1, "abc\\n", 4\) = 4 <', r'rt_sigaction\(SIGUSR1, \{sa_handler=0x[0-9a-f]+, sa_mask=~\[', r"sa_flags=SA_RESTORER[|}]",
+            r"kill\(1, SIGUSR1\) = 0 <", r"--- SIGUSR1 \{si_code=SI_USER, si_pid=1, si_uid=0\} ---", r"--- SIGCHLD \{si_code=CLD_EXITED, si_pid=\d+, si_uid=0, si_status=3\} ---",
+            r"wait4\(-1, \[\{WIFEXITED\(s\) && WEXITSTATUS\(s\) == 3\}\], 0, NULL\) = \d+ <", r"(clone|fork|vfork)\(", r'execve\("[^"]*", \["cat", "/tmp/f", "/none"\], 0x[0-9a-f]+ /\* \d+ vars \*/\) = 0 <',
+            r'readlink\("/tmp/l", "x", \d+\) = 1 <', r"pipe2?\(\[3, 4\]", r"mprotect\(0x[0-9a-f]+, \d+, PROT_READ\) = 0 <", r"= \? ERESTART|exit_group\(0\)"):
+        true(re.search(wanted, text), f"no {wanted}")
+
+
+@case
 def nothing_asked_is_an_error():
     with Running() as it:
         result = workspace.call("debug", it.name)

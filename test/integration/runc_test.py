@@ -332,6 +332,20 @@ def start_hook_runs_inside():
 
 
 @case
+def mount_options_show_in_proc_mounts():
+    options = (["strictatime"], ["noatime"], ["nodiratime", "strictatime"], ["nosuid", "nodev", "noexec"], ["ro"], ["relatime"],
+               ["ro", "rw"], ["size=64k", "mode=700"], [])
+
+    def mounts(c):
+        for number, names in enumerate(options):
+            c["mounts"].append({"destination": f"/tmp/{number}", "type": "tmpfs", "source": f"s{number}", "options": names})
+
+    with Pair(config(mounts, args=["/bin/sh", "-c", "grep -e ' /tmp/' -e ' /dev ' /proc/mounts"])) as pair:
+        ours, _ = pair.same("run", "--bundle", "BUNDLE", ID, status=0, out=True)
+        equal(len(ours.out.splitlines()), len(options) + 1, "mounts")
+
+
+@case
 def the_last_of_two_options_counts():
     with Pair(SLEEP) as pair:
         first, second = (os.path.join(workspace.directory, name) for name in ("first", "second"))
