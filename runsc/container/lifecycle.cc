@@ -190,6 +190,7 @@ absl::Status ResumeContainer(ContainerDir& dir, const State& state) {
     (void)LetGo(dir, state);  // It may end as soon as it is thawed.
     return absl::OkStatus();
   }
+  if (status != Status::kPaused) return absl::FailedPreconditionError("container not paused");
   return LetGo(dir, state);
 }
 
@@ -202,8 +203,7 @@ absl::StatusOr<std::vector<pid_t>> HostPids(const ContainerDir& dir, const State
   protocol::Request request;
   request.mutable_ps()->set_container_id(state.id);
   // A frozen sentry does not answer.
-  absl::StatusOr<protocol::Reply> reply = status == Status::kPaused
-                                              ? absl::UnavailableError("paused")
+  absl::StatusOr<protocol::Reply> reply = group.IsFrozen() ? absl::UnavailableError("frozen")
                                               : CallSentry(dir.control_socket(), request);
   if (reply.ok()) {
     // The sentry names its stubs by their pids in its own pid namespace. The names are taken only

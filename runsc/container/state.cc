@@ -121,16 +121,22 @@ Status StatusOf(const ContainerDir& dir, const State& state) {
     return dir.IsLocked() ? Status::kCreating : Status::kStopped;
   }
   if (!IsAlive(p.monitor_pid, p.monitor_start_time)) return Status::kStopped;
-  if (state.phase == State::Phase::kStarted) {
-    return cgroup::Cgroup(state.cgroup_paths).IsFrozen() ? Status::kPaused : Status::kRunning;
+  const bool started = state.phase == State::Phase::kStarted;
+  if (started) {
+    cgroup::Cgroup group(state.cgroup_paths);
+    if (group.IsFrozen()) return Status::kPaused;
+    if (group.can_freeze()) return Status::kRunning;
+    // Without a freezer the sentry alone knows.
   }
+  const Status otherwise = started ? Status::kRunning : Status::kCreated;
   // `start` writes the file after the container has been released: it may have died between.
   absl::StatusOr<ControlClient> client = ControlClient::Connect(dir.control_socket());
-  if (!client.ok()) return Status::kCreated;
+  if (!client.ok()) return otherwise;
   protocol::Request request;
   request.mutable_state()->set_container_id(state.id);
   absl::StatusOr<protocol::Reply> reply = client->Call(request, {}, 1'000);
-  if (!reply.ok() || reply->code() != protocol::Reply::OK) return Status::kCreated;
+  if (!reply.ok() || reply->code() != protocol::Reply::OK) return otherwise;
+  if (started && reply->status() != protocol::Reply::PAUSED) return Status::kRunning;
   switch (reply->status()) {
     case protocol::Reply::RUNNING:
       return Status::kRunning;
@@ -139,7 +145,7 @@ Status StatusOf(const ContainerDir& dir, const State& state) {
     case protocol::Reply::STOPPED:
       return Status::kStopped;
     default:
-      return Status::kCreated;
+      return otherwise;
   }
 }
 

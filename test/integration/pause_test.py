@@ -85,9 +85,31 @@ def without_a_freezer():
                 runs(container, shared, f"{platform}: it does not run")
                 command(container, "pause")
                 stands(shared, f"{platform}: it runs while paused")
+                equal(container.status(), "paused", "status")
                 command(container, "resume")
+                equal(container.status(), "running", "status")
             lines = shared.lines()
             equal(lines, [str(i) for i in range(len(lines))], f"{platform}: what was written")
+
+
+def refused(container, why, *args):
+    result = workspace.call(*args)
+    true(result.status != 0 and why in result.err, f"{args}: {result}")
+
+
+@case
+def without_a_freezer_a_pause_is_one_too():
+    lib.RUNTIME_OPTIONS[:] = ["--ignore-cgroups"]
+    with Container(edited(process__args=["/bin/sleep", "1000"]), run=True) as container:
+        refused(container, "not paused", "resume", container.name)
+        command(container, "pause")
+        equal(container.status(), "paused", "status")
+        refused(container, "already paused", "pause", container.name)
+        refused(container, "paused", "exec", container.name, "/bin/true")
+        command(container, "resume")
+        refused(container, "not paused", "resume", container.name)
+        result = workspace.call("exec", container.name, "/bin/true")
+        equal(result.status, 0, f"exec: {result.err}")
 
 
 @case
