@@ -158,12 +158,14 @@ class Kernel {
   // Holds all tasks before they return to the guest, and lets them go again. When Pause() returns, none is
   // in guest code or being answered (but one that could not be interrupted within a second). At `until`
   // (ns, CLOCK_MONOTONIC) they go by themselves: who paused may not be able to say Resume().
-  void Pause(int64_t until) ABSL_LOCKS_EXCLUDED(tasks_mu_);
-  void Resume();
+  // Who paused again meanwhile has moved that end.
+  void Pause(int64_t until) ABSL_LOCKS_EXCLUDED(tasks_mu_, pause_mu_);
+  void Resume() ABSL_LOCKS_EXCLUDED(pause_mu_);
   void WaitWhilePaused(Task& task);
   // Whether platforms may answer calls that the sentry then does not see.
   void AllowAnswers(bool allow) ABSL_LOCKS_EXCLUDED(tasks_mu_);
-  bool paused() const { return paused_.load(std::memory_order_acquire); }
+  // Not beyond `until`, whether a task has come to see it or all sleep in calls.
+  bool paused() const;
 
   // What syslog(2) and dmesg show.
   std::string KernelLog() const;
@@ -233,6 +235,7 @@ class Kernel {
       ABSL_GUARDED_BY(tasks_mu_);
   std::atomic<uint64_t> task_count_{0};   // Tasks with a host thread.
   std::atomic<uint64_t> total_forks_{0};
+  Mutex pause_mu_;  // Of changes of the next two.
   std::atomic<bool> paused_{false};
   std::atomic<int64_t> paused_until_{0};
   std::atomic<bool> answers_allowed_{true};

@@ -58,25 +58,43 @@ void Kernel::MemoryBarrier(Task& self, bool everyone) {
 // (Task::Run), as those do that are on their way there.
 void Kernel::Pause(int64_t until) {
   constexpr int64_t kPatienceNs = 1'000'000'000;
-  paused_until_.store(until, std::memory_order_relaxed);
-  paused_.store(true, std::memory_order_seq_cst);
+  {
+    MutexLock lock(pause_mu_);
+    paused_until_.store(until, std::memory_order_relaxed);
+    paused_.store(true, std::memory_order_seq_cst);
+  }
   const int64_t deadline = time::MonotonicNow() + kPatienceNs;
   PassThroughKernel(nullptr, nullptr, [deadline] { return time::MonotonicNow() > deadline; });
 }
 
 void Kernel::Resume() {
-  paused_.store(false, std::memory_order_seq_cst);
+  {
+    MutexLock lock(pause_mu_);
+    paused_.store(false, std::memory_order_seq_cst);
+  }
   resume_queue_.Notify(kEventIn);
+}
+
+bool Kernel::paused() const {
+  if (!paused_.load(std::memory_order_acquire)) return false;
+  const int64_t until = paused_until_.load(std::memory_order_relaxed);
+  return until == time::kNever || time::MonotonicNow() < until;
 }
 
 void Kernel::WaitWhilePaused(Task& task) {
   vfs::ContextWaiter waiter(task);
   resume_queue_.Add(waiter, kEventIn);
-  while (paused()) {
+  while (paused_.load(std::memory_order_acquire)) {
     Result<void> slept = task.BlockKillable(paused_until_.load(std::memory_order_relaxed));
     if (slept.ok()) continue;
-    if (slept.error() == Errno::kETIMEDOUT) Resume();
-    break;
+    if (slept.error() != Errno::kETIMEDOUT) break;
+    {
+      // It may be another pause by now, which ends later.
+      MutexLock lock(pause_mu_);
+      if (paused()) continue;
+      paused_.store(false, std::memory_order_seq_cst);
+    }
+    resume_queue_.Notify(kEventIn);
   }
   resume_queue_.Remove(waiter);
 }

@@ -241,7 +241,7 @@ bool Task::EmulateVsyscall(const platform::Event& event) {
 
 bool Task::HandlePendingWork() {
   memory_.Settle();  // It may stop or end here, while others go on with the memory it shares.
-  if (kernel_.paused()) kernel_.WaitWhilePaused(*this);
+  if (kernel_.paused_.load(std::memory_order_acquire)) kernel_.WaitWhilePaused(*this);
   while (!exiting_) {
     StopIfRequested();
     if (exiting_ || IsKilled()) break;
