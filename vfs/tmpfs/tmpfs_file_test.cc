@@ -176,6 +176,20 @@ TEST_F(TmpfsFileTest, ManyLargeFilesShareAFewWindows) {
   }
 }
 
+// The host has unmapped what was there when it runs out of memory for what comes.
+TEST(WindowCacheTest, AWindowWhoseMappingFailedShowsNothingAnyMore) {
+  tmpfs::WindowCache cache;
+  int file, other;
+  UniqueFd fd(memfd_create("test", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(fd.get(), 4096), 0);
+  for (size_t i = 0; i < tmpfs::WindowCache::kWindows; ++i)
+    EXPECT_FALSE(cache.Map(&file, fd.get(), i * tmpfs::WindowCache::kWindow).bytes().empty());
+  EXPECT_TRUE(cache.Map(&other, -1, 0).bytes().empty());  // Was to be in place of the first one.
+  const void* first = cache.Map(&file, fd.get(), tmpfs::WindowCache::kWindow).bytes().data();
+  EXPECT_NE(static_cast<const char*>(first) - tmpfs::WindowCache::kWindow, cache.Map(&file, fd.get(), 0).bytes().data());
+  cache.Forget(&file);
+}
+
 TEST_F(TmpfsFileTest, TruncationWhileTheHostCopiesOnlyShortensTheRead) {
   const std::string want = Pattern(size_t{3} << 20);
   ASSERT_OK(ctx_.WriteFile("/f", want));

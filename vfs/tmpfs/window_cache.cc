@@ -30,8 +30,10 @@ WindowCache::View WindowCache::Map(const void* file, int fd, uint64_t offset) {
     }
     if (found == kWindows) return View();
     if (mmap(base_ + found * kWindow, kWindow, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
-             static_cast<off_t>(start)) == MAP_FAILED)
-      return View();  // What was there still is.
+             static_cast<off_t>(start)) == MAP_FAILED) {
+      Lose(windows_[found]);
+      return View();
+    }
     windows_[found].file = file;
     windows_[found].offset = start;
   }
@@ -54,10 +56,16 @@ void WindowCache::Forget(const void* file) {
     CHECK(windows_[i].users == 0);
     // In place, so that nothing else comes to lie between the windows. The pages must go: they are
     // the file's memory.
-    CHECK(mmap(base_ + i * kWindow, kWindow, PROT_NONE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED);
     windows_[i] = {};
+    if (mmap(base_ + i * kWindow, kWindow, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+      Lose(windows_[i]);
   }
+}
+
+void WindowCache::Lose(Window& window) {
+  window = {};
+  window.users = 1;
 }
 
 }  // namespace caisson::vfs::tmpfs

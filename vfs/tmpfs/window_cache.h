@@ -61,6 +61,9 @@ class WindowCache {
   };
 
   void Release(size_t window) ABSL_LOCKS_EXCLUDED(mu_);
+  // Never used again: a mapping in place of another may fail when that is gone already, and by now
+  // something else of the sentry's may be there.
+  static void Lose(Window& window);
 
   Mutex mu_;
   char* base_ ABSL_GUARDED_BY(mu_) = nullptr;  // kWindows in a row.
