@@ -41,6 +41,7 @@ struct MapOp {
   Kind kind;
   Protection protection = kProtNone;
   bool shared = false;
+  bool follows_file = false;  // Shows what is written to the file, also as code: no copy may stand in for it.
   bool dont_unmap = false;  // kRemap: MREMAP_DONTUNMAP.
   bool no_reserve = false;  // MAP_NORESERVE.
   int advice = 0;

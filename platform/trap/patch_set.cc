@@ -76,7 +76,7 @@ void PatchSet::AfterLocked(absl::Span<const MapOp> ops, size_t done) {
       if (op.kind == MapOp::Kind::kRemap)
         RemoveLocked(op.new_addr.value, op.new_addr.value + op.length);
     }
-    if (op.kind == MapOp::Kind::kMapFile && !op.shared &&
+    if (op.kind == MapOp::Kind::kMapFile && !op.shared && !op.follows_file &&
         op.protection == (kProtRead | kProtExec))
       AddLocked(op);
   }

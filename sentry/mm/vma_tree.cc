@@ -14,6 +14,7 @@ platform::MapOp Vma::MakeOp(uint64_t from, uint64_t to) const {
   // What may never be written is the same as a private mapping, and is one: with a descriptor that writes, the
   // host would let a guest make it writable (platform/trap/README.md, Host calls).
   op.shared = writes_through();
+  op.follows_file = shared();
   op.no_reserve = has(kVmaNoReserve);
   op.addr = GuestAddr(from);
   op.length = to - from;

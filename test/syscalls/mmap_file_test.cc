@@ -53,6 +53,45 @@ TEST_F(MmapFileTest, SharedMappingIsSharedWithChildren) {
   EXPECT_EQ(map[0], 'c');
 }
 
+// Code that comes by way of the file, as a translator's with two mappings does.
+TEST_F(MmapFileTest, CodeWrittenToTheFileIsSeenByASharedMappingThatRunsOften) {
+  constexpr int kOften = 200;
+  // mov eax, NUMBER; syscall; ret
+  auto code = [](int number) {
+    return std::string("\xb8", 1) + static_cast<char>(number) + std::string("\0\0\0\x0f\x05\xc3", 6);
+  };
+  constexpr int kGetppid = 110, kGetpgrp = 111;
+  // Not in /tmp, which is no file system of the host's.
+  char path[] = "/mmap_file_test-XXXXXX";
+  FdCloser writer(mkstemp(path));
+  FdCloser reader(open(path, O_RDONLY));
+  ASSERT_THAT(unlink(path), SyscallSucceeds());
+  ASSERT_THAT(ftruncate(writer, kPage), SyscallSucceeds());
+  ASSERT_THAT(pwrite(writer, code(kGetppid).data(), 8, 64), SyscallSucceedsWithValue(8));
+  Mapping map(kPage, PROT_READ | PROT_EXEC, MAP_SHARED, reader);
+  ASSERT_TRUE(map.ok());
+  auto run = [&map] {
+    long result;
+    asm volatile("call *%1" : "=&a"(result) : "r"(&map[64]) : "rcx", "r11", "memory");
+    return result;
+  };
+  for (int i = 0; i < kOften; ++i) ASSERT_EQ(run(), getppid());
+  ASSERT_THAT(pwrite(writer, code(kGetpgrp).data(), 8, 64), SyscallSucceedsWithValue(8));
+  EXPECT_EQ(run(), getpgrp());
+}
+
+TEST_F(MmapFileTest, MremapOfNothingMapsAReadOnlySharedMappingOnceMore) {
+  FdCloser reader = file_.Open(O_RDONLY);
+  Mapping map(kPage, PROT_READ, MAP_SHARED, reader);
+  ASSERT_TRUE(map.ok());
+  void* twice = mremap(map.get(), 0, kPage, MREMAP_MAYMOVE);
+  ASSERT_NE(twice, MAP_FAILED);
+  ASSERT_THAT(pwrite(fd_, "w", 1, 10), SyscallSucceedsWithValue(1));
+  EXPECT_EQ(map[10], 'w');
+  EXPECT_EQ(Peek(static_cast<char*>(twice) + 10), 'w');
+  EXPECT_THAT(munmap(twice, kPage), SyscallSucceeds());
+}
+
 TEST_F(MmapFileTest, PrivateStoreStaysPrivate) {
   Mapping map(kPage, kReadWrite, MAP_PRIVATE, fd_);
   map[0] = 'p';
