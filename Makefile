@@ -10,7 +10,7 @@ help:
 	@echo 'make build     $(BUILD)/bin/runsc, one static executable'
 	@echo 'make run       build, then a demonstration container (on a terminal: a shell in it)'
 	@echo 'make test      everything a change must pass; the last line has the counts'
-	@echo 'make test-all  and what takes longer: all units under ASan and TSan'
+	@echo 'make test-all  and what takes longer: units, guests and programs with sanitizers'
 	@echo 'make bench     the figures of benchmarks/, into build/bench (about half an hour)'
 	@echo 'make bench-quick  the same, rougher, in less than five minutes'
 	@echo 'make bench-spinning  busy guest threads with and without spinning (ten minutes)'

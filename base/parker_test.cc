@@ -1,9 +1,11 @@
 #include "base/parker.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <thread>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -46,6 +48,34 @@ TEST(ParkerTest, NudgeLooksAgain) {
   });
   EXPECT_EQ(parker.Park(Parker::kNever, [&] { return stop.load(); }), Parker::Outcome::kStopped);
   other.join();
+}
+
+TEST(ParkerTest, LaterRingsWhenTheOutermostEnds) {
+  // More than it keeps, so that some are rung at once: all wake up in any case.
+  constexpr size_t kSleepers = 40;
+  Parker parkers[kSleepers];
+  std::atomic<size_t> awake{0}, asleep{0};
+  std::vector<std::thread> sleepers;
+  for (Parker& parker : parkers) {
+    sleepers.emplace_back([&] {
+      ++asleep;
+      EXPECT_EQ(parker.Park(Parker::kNever, No), Parker::Outcome::kUnparked);
+      ++awake;
+    });
+  }
+  while (asleep != kSleepers) std::this_thread::yield();
+  usleep(20'000);  // They sleep by now, most of them.
+  {
+    Parker::Later outer;
+    {
+      Parker::Later inner;
+      for (Parker& parker : parkers) parker.Unpark();
+    }
+    usleep(20'000);
+    EXPECT_LT(awake.load(), kSleepers);
+  }
+  for (std::thread& sleeper : sleepers) sleeper.join();
+  EXPECT_EQ(awake.load(), kSleepers);
 }
 
 // Two that hand a turn over; a lost wake-up would hang.

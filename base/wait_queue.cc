@@ -1,6 +1,7 @@
 #include "base/wait_queue.h"
 
 #include "base/check.h"
+#include "base/parker.h"
 
 namespace caisson {
 
@@ -37,6 +38,7 @@ void WaitQueue::Notify(EventMask events) {
   // A modification that changes nothing, not a load: see Add(). It costs what a fence would, and
   // ThreadSanitizer understands it.
   if (count_.fetch_add(0, std::memory_order_acq_rel) == 0) return;
+  Parker::Later later;
   MutexLock lock(mu_);
   for (WaitEntry* e = head_; e != nullptr; e = e->next_) {
     if (EventMask hit = events & e->mask_; hit != 0) e->OnEvent(hit);

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/check.h"
@@ -54,6 +55,8 @@ XstateInfo Detect() {
   __cpuid_count(0xd, 0, a, b, c, d);
   info.host_size = std::max<size_t>(b, info.size);
   info.mxcsr_mask = ReadMxcsrMask();
+  __cpuid_count(0xd, 1, a, b, c, d);
+  info.knows_in_use = (a & 4) != 0;
   return info;
 }
 
@@ -62,6 +65,30 @@ XstateInfo Detect() {
 const XstateInfo& HostXstate() {
   static const XstateInfo info = Detect();
   return info;
+}
+
+void CopyXstate(absl::Span<char> to, absl::Span<const char> from) {
+  struct Component {
+    size_t offset = 0, size = 0;
+  };
+  static const std::array<Component, 63> components = [] {
+    std::array<Component, 63> all{};
+    for (int bit = 2; bit < 63; ++bit) {
+      if ((HostXstate().features >> bit & 1) == 0) continue;
+      Component& c = all[static_cast<size_t>(bit)];
+      c.offset = FeatureOffset(bit, &c.size);
+    }
+    return all;
+  }();
+  CHECK(std::min(to.size(), from.size()) >= HostXstate().size);
+  std::memcpy(to.data(), from.data(), kLegacySize + kHeaderSize);
+  asm volatile("" : : : "memory");  // What follows uses the copy.
+  uint64_t present;
+  std::memcpy(&present, to.data() + kLegacySize, sizeof(present));
+  for (present &= HostXstate().features & ~(kX87 | kSse); present != 0; present &= present - 1) {
+    const Component& c = components[static_cast<size_t>(__builtin_ctzll(present))];
+    std::memcpy(to.data() + c.offset, from.data() + c.offset, c.size);
+  }
 }
 
 void InitialXstate(absl::Span<char> out) {

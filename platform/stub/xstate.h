@@ -15,6 +15,7 @@ struct XstateInfo {
   size_t size = 0;        // Bytes that those features need.
   uint32_t mxcsr_mask = 0;
   size_t host_size = 0;   // Of the host's register set, which may have AMX too.
+  bool knows_in_use = false;  // xgetbv of 1 tells which components are not in their initial state.
 };
 
 // Of this CPU. features is 0 without XSAVE.
@@ -30,6 +31,10 @@ bool XstateIsValid(absl::Span<const char> state);
 // Whether `state` takes its own memory from a thread: PKRU forbids access to, or writing of, key 0. Blob code that
 // has loaded it could not go on.
 bool DeniesOwnMemory(absl::Span<const char> state);
+
+// Copies `from` as far as it is loaded: no component that is in its initial state. Both have HostXstate().size;
+// `from` may change meanwhile, and is read once.
+void CopyXstate(absl::Span<char> to, absl::Span<const char> from);
 
 // Of a state that the host has written: clears what is not a guest's to see.
 void SanitizeXstate(absl::Span<char> state);

@@ -15,6 +15,20 @@ TEST(XstateTest, TheInitialStateIsValid) {
   EXPECT_EQ(state[0], 0x7f);
 }
 
+TEST(XstateTest, OnlyWhatIsInUseIsCopied) {
+  const size_t size = HostXstate().size;
+  std::vector<char> from(size, 'x'), to(size, '-');
+  std::memset(&from[512], 0, 64);
+  from[512] = 3;
+  CopyXstate(absl::MakeSpan(to), from);
+  EXPECT_EQ(std::memcmp(to.data(), from.data(), 576), 0);
+  EXPECT_EQ(std::string(&to[576], size - 576), std::string(size - 576, '-'));
+  std::memset(&from[512], -1, 8);  // Also components that there are not.
+  CopyXstate(absl::MakeSpan(to), from);
+  EXPECT_EQ(to[size - 1], 'x');
+  EXPECT_EQ(to[576], size > 576 ? 'x' : to[576]);
+}
+
 TEST(XstateTest, AmxIsNotOffered) {
   EXPECT_EQ(HostXstate().features & (uint64_t{3} << 17), 0u);
   EXPECT_EQ(HostXstate().features & 3, 3u);

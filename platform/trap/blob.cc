@@ -11,6 +11,7 @@
 #include <xbyak/xbyak.h>
 
 #include "base/check.h"
+#include "platform/stub/xstate.h"
 #include "platform/trap/guest_filter.h"
 #include "platform/trap/slot.h"
 
@@ -54,6 +55,7 @@ class Generator : public Xbyak::CodeGenerator {
     };
     if (notify_) hooks.host = [this] { HostCalls(r12, kCall); };
     hooks.xfeatures = xfeatures_;
+    hooks.knows_in_use = stub::HostXstate().knows_in_use;
     blob.trampoline = EmitTrampoline(*this, stub::kThreadBlobAddr, hooks);
     Filter();
     CHECK(getSize() <= kMaxSize);

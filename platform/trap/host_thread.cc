@@ -194,6 +194,7 @@ HostThread::Stop HostThread::TakeTrap() {
 
 HostThread::Stop HostThread::TakeCall() {
   ReloadCall();
+  fp_saved_ = SavesExtendedState(static_cast<uint32_t>(call_.rax));
   return at_ = Stop::kCall;
 }
 
@@ -251,22 +252,24 @@ bool HostThread::SaveFpState(absl::Span<char> out) {
   static_assert(kCopyOffset % 64 == 0);
   const size_t size = stub::HostXstate().size;
   if (stub::HostXstate().features == 0 || size > kCopySize) return false;
-  // Of what XSAVE leaves as it is, copies may have been there.
-  std::memset(slot_memory_ + kCopyOffset, 0, size);
-  slot_->copies = kSaveFp;
-  Resume();
-  if (WaitShortly() != Stop::kCall) return false;
-  slot_->copies = 0;
-  std::memcpy(out.data(), slot_memory_ + kCopyOffset, size);
-  asm volatile("" : : : "memory");  // What follows uses the copy.
-  // The guest may have written there too: nothing of the header but the components that are in use.
+  if (!std::exchange(fp_saved_, false)) {
+    slot_->copies = kSaveFp;
+    Resume();
+    if (WaitShortly() != Stop::kCall) return false;
+    slot_->copies = 0;
+  }
+  // What XSAVE leaves as it is: copies may have been there, and the guest may have written there too. Nothing
+  // of the header but the components that are in use.
+  std::memset(out.data(), 0, size);
+  stub::CopyXstate(out, {slot_memory_ + kCopyOffset, size});
+  std::memset(out.data() + kFpTrailer, 0, kFpHeader - kFpTrailer);
   std::memset(out.data() + kFpHeader + 8, 0, 56);
   stub::SanitizeXstate(out);
   return true;
 }
 
 void HostThread::LoadFpState(absl::Span<const char> in) {
-  std::memcpy(slot_memory_ + kCopyOffset, in.data(), in.size());
+  stub::CopyXstate({slot_memory_ + kCopyOffset, kCopySize}, in);
   copies_ = kLoadFp;
 }
 

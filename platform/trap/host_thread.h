@@ -118,6 +118,8 @@ class HostThread {
   // In the call of a patched site: the extended state, as for ReadFpState(). False if the thread is not in
   // the call any more: then at() says where it is.
   bool SaveFpState(absl::Span<char> out);
+  // Something else is about to be put into the slot's last page.
+  void ForgetSavedFp() { fp_saved_ = false; }
   // It goes on with this one, by the next AnswerCall(). No copies may wait to be stored.
   void LoadFpState(absl::Span<const char> in);
   // From a notification, or a thread's start, to a trap.
@@ -192,6 +194,7 @@ class HostThread {
   Notification notification_;
   uint64_t doorbell_id_ = 0;  // The notification that a trap or call waits in; 0: none that we know.
   CallRegisters call_{};      // Our copy.
+  bool fp_saved_ = false;     // The extended state came with the call (SavesExtendedState()).
   uint32_t copies_ = 0;       // For the next answer: what the trampoline does besides.
   bool answered_all_ = false;  // The last one had kAllRegisters, with these.
   uint64_t answered_rcx_ = 0, answered_r11_ = 0;

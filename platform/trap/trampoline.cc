@@ -13,9 +13,10 @@ namespace caisson::platform::trap {
 namespace {
 
 constexpr size_t kRegs = offsetof(Slot, registers);
+constexpr int kXstateHeader = 512;
 
 // In the highest byte of a call's rule.
-constexpr uint32_t kRuleString = 0x80, kRuleAnswer = 0x40, kRuleEscape = 0x20;
+constexpr uint32_t kRuleString = 0x80, kRuleAnswer = 0x40, kRuleEscape = 0x20, kRuleSave = 0x10;
 
 // In the order of saving: what most calls need first, then the second cache line.
 struct Saved {
@@ -146,7 +147,7 @@ class Emitter {
   // What CopyRules say of call ecx goes to the slot's last page. The slot has all registers but rax, rsp and
   // rcx's number; `cld` because guests may have set the flag. A fault goes on at copy_in_failed.
   void CopyIn() {
-    Xbyak::Label sized, failed, copied, string, next;
+    Xbyak::Label sized, failed, copied, string, next, none;
     const auto reg = [this](const Xbyak::Reg64& offset) {
       return g_.qword[g_.rax + offset + kRegs];
     };
@@ -158,7 +159,7 @@ class Emitter {
     g_.L(rule_);
     g_.movzx(g_.ecx, g_.dl);
     g_.test(g_.ecx, g_.ecx);
-    g_.jz(commit_, Xbyak::CodeGenerator::T_NEAR);
+    g_.jz(none, Xbyak::CodeGenerator::T_NEAR);
     g_.mov(g_.rsi, reg(g_.rcx));
     g_.lea(g_.rdi, g_.ptr[g_.rax + static_cast<uint32_t>(kCopyOffset)]);
     g_.test(g_.edx, g_.edx);
@@ -214,7 +215,37 @@ class Emitter {
     g_.xor_(g_.r8d, g_.r8d);
     g_.L(copied);
     g_.mov(g_.qword[g_.rax + offsetof(Slot, copied_in)], g_.r8);
+    if (hooks_.xfeatures != 0) g_.jmp(commit_);
+    g_.L(none);
+    if (hooks_.xfeatures != 0) {
+      g_.test(g_.edx, kRuleSave << 24);
+      g_.jz(commit_);
+      g_.mov(g_.rbx, g_.rax);
+      Save();
+      g_.mov(g_.rax, g_.rbx);
+    }
     g_.L(commit_);
+  }
+
+  // To the last page of slot rbx. What has its initial state costs nothing, where the CPU tells.
+  void Save() {
+    g_.xor_(g_.edx, g_.edx);
+    g_.mov(g_.qword[g_.rbx + kCopyOffset + kXstateHeader], g_.rdx);
+    if (hooks_.knows_in_use) {
+      g_.mov(g_.ecx, 1);
+      Raw({0x0f, 0x01, 0xd0});  // xgetbv
+      g_.or_(g_.eax, 3);        // MXCSR is never in its initial state for certain.
+      // By a register: the code's size does not depend on the features.
+      g_.mov(g_.ecx, static_cast<uint32_t>(hooks_.xfeatures));
+      g_.and_(g_.eax, g_.ecx);
+      g_.mov(g_.ecx, static_cast<uint32_t>(hooks_.xfeatures >> 32));
+      g_.and_(g_.edx, g_.ecx);
+    } else {
+      g_.mov(g_.eax, static_cast<uint32_t>(hooks_.xfeatures));
+      g_.mov(g_.edx, static_cast<uint32_t>(hooks_.xfeatures >> 32));
+    }
+    Raw({0x48, 0x0f, 0xae, 0xa3});  // xsave64 [rbx + kCopyOffset]
+    g_.dd(static_cast<uint32_t>(kCopyOffset));
   }
 
   // rbx: the slot, ecx: Slot::copies. Nothing of ours uses extended state, so it is the guest's.
@@ -222,10 +253,10 @@ class Emitter {
     Xbyak::Label none, save;
     g_.test(g_.ecx, kLoadFp | kSaveFp);
     g_.jz(none);
-    g_.mov(g_.eax, static_cast<uint32_t>(hooks_.xfeatures));
-    g_.mov(g_.edx, static_cast<uint32_t>(hooks_.xfeatures >> 32));
     g_.test(g_.ecx, kSaveFp);
     g_.jnz(save);
+    g_.mov(g_.eax, static_cast<uint32_t>(hooks_.xfeatures));
+    g_.mov(g_.edx, static_cast<uint32_t>(hooks_.xfeatures >> 32));
     Raw({0x48, 0x0f, 0xae, 0xab});  // xrstor64 [rbx + kCopyOffset]
     g_.dd(static_cast<uint32_t>(kCopyOffset));
     out_.fp_loaded = Here();
@@ -234,8 +265,7 @@ class Emitter {
     g_.jmp(restore_, Xbyak::CodeGenerator::T_NEAR);
     out_.fp_loaded_end = Here();
     g_.L(save);
-    Raw({0x48, 0x0f, 0xae, 0xa3});  // xsave64 [rbx + kCopyOffset]
-    g_.dd(static_cast<uint32_t>(kCopyOffset));
+    Save();
     g_.mov(g_.rax, g_.rbx);
     g_.mov(g_.ecx, kCall);
     g_.xchg(g_.dword[g_.rbx + offsetof(Slot, state)], g_.ecx);
@@ -296,7 +326,7 @@ class Emitter {
       g_.db(rule.length);
       g_.db(entry == 0 ? rule.size : entry - 1);
       g_.db((rule.string ? kRuleString : 0) | (entry == 0 ? 0 : kRuleAnswer) |
-            (IsPatchableCall(number) ? 0 : kRuleEscape));
+            (SavesExtendedState(number) ? kRuleSave : 0) | (IsPatchableCall(number) ? 0 : kRuleEscape));
     }
   }
 
@@ -470,6 +500,10 @@ const std::array<Saved, 12>& Emitter::Rest() {
 }
 
 }  // namespace
+
+bool SavesExtendedState(uint32_t number) {
+  return number == SYS_kill || number == SYS_tkill || number == SYS_tgkill;
+}
 
 size_t EntryFor(uint32_t number) {
   for (size_t i = 0; i < kAnsweredCalls.size(); ++i) {

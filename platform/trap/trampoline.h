@@ -61,6 +61,10 @@ struct Trampoline {
 inline constexpr size_t kHopEntry = Trampoline::kEntries - 1;
 size_t EntryFor(uint32_t number);
 
+// Calls that often end with a handler, which begins with the caller's extended state saved: it is in the
+// slot's last page when they come.
+bool SavesExtendedState(uint32_t number);
+
 // What waits for the sentry beyond spinning; emitted inline, may change all registers but rbx (the
 // slot) and r12 (the thread page).
 struct TrampolineHooks {
@@ -72,6 +76,7 @@ struct TrampolineHooks {
   // sentry never does.
   std::function<void()> host;
   uint64_t xfeatures = 0;  // What kLoadFp and kSaveFp are about (stub::HostXstate()).
+  bool knows_in_use = false;  // The CPU tells which of these are in use (xgetbv of 1).
 };
 
 // Emits at the current position of `g`, whose first byte will be at `address`.

@@ -67,8 +67,9 @@ bool TrapContext::HandleCopyFault() {
 }
 
 bool TrapContext::CopyOutLater(GuestAddr to, absl::Span<const char> from) {
-  return thread_ != nullptr && thread_->at() == HostThread::Stop::kCall &&
-         copies_.Later(thread_->slot(), to, from);
+  if (thread_ == nullptr || thread_->at() != HostThread::Stop::kCall) return false;
+  thread_->ForgetSavedFp();
+  return copies_.Later(thread_->slot(), to, from);
 }
 
 void TrapContext::FlushCopies(AddressSpace& space) {

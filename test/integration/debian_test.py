@@ -82,7 +82,7 @@ BASH = {
                    "printf(\"%%ld %%ld\\\\n\", n, s); return 0;}\\n' >t.c; gcc -O1 -pthread -o t t.c && ./t && ./t",
     "interpreter_missing": "cd /tmp; printf '#!/no/such/interpreter\\n' >s; chmod +x s; ./s; echo $?; printf '#!\\n' >e; chmod +x e; ./e; echo $?; : >z; chmod +x z; ./z; echo $?",
     "mount_and_proc": "cat /proc/self/mounts | awk '{print $2}' | sort | grep -v -e console -e '^/proc/\\|^/sys/'; mount -t tmpfs t /mnt; echo $?; umount /proc; echo $?",
-    "setsid_and_groups": "setsid bash -c 'ps -o pid=,pgid=,sid= -p $$ | awk \"{print (\\$1 == \\$2), (\\$2 == \\$3)}\"'; bash -ic 'sleep 0.1 & ps -o pgid= -p $! | grep -c .' 2>/dev/null",
+    "setsid_and_groups": "setsid bash -c 'ps -o pid=,pgid=,sid= -p $$ | awk \"{print (\\$1 == \\$2), (\\$2 == \\$3)}\"'; bash -ic 'sleep 20 & ps -o pgid= -p $! | grep -c .; kill $!' 2>/dev/null",
     "ps_tree": "sleep 5 & sleep 0.3; ps -eo stat,user,args --no-headers >/tmp/ps.out; grep -v 'ps -eo' /tmp/ps.out | sed 's/^R+\\? /S /'; ps -o comm= -p 1; kill $!",
     "pgrep_pkill": "sleep 77 & sleep 0.2; pgrep -f 'sleep 77' | wc -l; pkill -x sleep; wait $!; echo $?",
     "capsh_like": "grep -E '^Cap' /proc/self/status; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; cat /proc/sys/kernel/cap_last_cap",
