@@ -23,46 +23,23 @@ SpinGroup::SpinGroup(bool enabled) {
   if (enabled && sched_getaffinity(0, sizeof(all_), &all_) == 0) cpus_ = CPU_COUNT(&all_);
 }
 
-// The CPUs of tasks that run or did so a moment ago, two for this pair, and the other halves of those that spin.
-// By those that run just now alone, two processes that talk to each other would find room again and again: now
-// one of them sleeps, now its thread is in the sentry, and what one gains awake the other loses.
-bool SpinGroup::RoomLocked(const Spinner& self) {
-  int others = 0, busy = 0;
+// Guest threads that run, two CPUs for this pair, and the other halves of those that spin.
+bool SpinGroup::RoomLocked(const Spinner* except) {
+  int others = 0;
   const uint64_t now = stub::CpuClock::Now();
   for (size_t i = 0; i < pairs_.size();) {
     Spinner* pair = pairs_[i];
     const uint64_t seen = pair->seen_.load(std::memory_order_relaxed);
-    if (pair != &self && now > seen && now - seen > kHold) {
+    if (pair != except && now > seen && now - seen > kHold) {
       // It waits for something else, or computes: not for us to keep its CPUs free.
       pair->evicted_.store(true, std::memory_order_relaxed);
       RemoveLocked(pair);
       continue;
     }
-    others += pair != &self;
+    others += pair != except;
     ++i;
   }
-  for (const Spinner* spinner : all_spinners_) {
-    if (spinner == &self) continue;
-    const uint64_t stopped = spinner->stopped_.load(std::memory_order_relaxed);
-    busy += stopped + kRecent > now;
-    if (busy + others + 2 > cpus_) return false;
-  }
   return running_.load(std::memory_order_relaxed) + others + 2 <= cpus_;
-}
-
-Spinner::Spinner(SpinGroup& group) : group_(group) {
-  MutexLock lock(group_.mu_);
-  index_ = group_.all_spinners_.size();
-  group_.all_spinners_.push_back(this);
-}
-
-Spinner::~Spinner() {
-  Leave();
-  MutexLock lock(group_.mu_);
-  Spinner* last = group_.all_spinners_.back();
-  group_.all_spinners_[index_] = last;
-  last->index_ = index_;
-  group_.all_spinners_.pop_back();
 }
 
 void SpinGroup::RemoveLocked(Spinner* spinner) {
@@ -81,7 +58,7 @@ void Spinner::Enter(HostThread& thread, uint64_t now) {
   do other = (other + 1) % CPU_SETSIZE;
   while (!CPU_ISSET(other, &group_.all_));
   MutexLock lock(group_.mu_);
-  if (!group_.RoomLocked(*this)) {
+  if (!group_.RoomLocked(nullptr)) {
     BackOff(now);
     return;
   }
@@ -121,7 +98,7 @@ void Spinner::Check(HostThread& thread, uint64_t now) {
   bool room;
   {
     MutexLock lock(group_.mu_);
-    room = group_.RoomLocked(*this);
+    room = group_.RoomLocked(this);
   }
   if (!room) {
     BackOff(now);

@@ -32,10 +32,8 @@ class SpinGroup {
   static constexpr uint32_t kBudget = 13'000;
   static constexpr uint64_t kHold = 26'000'000;
   static constexpr uint64_t kLost = 52'000;
-  // A task that has stopped within the last 3 ms wants a CPU, though its guest thread may not run just now.
-  static constexpr uint64_t kRecent = 8'000'000;
 
-  bool RoomLocked(const Spinner& self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool RoomLocked(const Spinner* except) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RemoveLocked(Spinner* spinner) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   cpu_set_t all_;
@@ -43,14 +41,13 @@ class SpinGroup {
   std::atomic<int> running_{0};  // Guest threads that run.
   Mutex mu_;                     // Innermost.
   std::vector<Spinner*> pairs_ ABSL_GUARDED_BY(mu_);
-  std::vector<Spinner*> all_spinners_ ABSL_GUARDED_BY(mu_);
 };
 
 // The decision for one task. Used by its thread.
 class Spinner {
  public:
-  explicit Spinner(SpinGroup& group);
-  ~Spinner();
+  explicit Spinner(SpinGroup& group) : group_(group) {}
+  ~Spinner() { Leave(); }
 
   // Around the time that guest code runs.
   void OnRun() { group_.running_.fetch_add(1, std::memory_order_relaxed); }
@@ -59,7 +56,6 @@ class Spinner {
   void OnStop(HostThread& thread, bool by_slot, uint64_t start, uint64_t now) {
     group_.running_.fetch_sub(1, std::memory_order_relaxed);
     if (group_.cpus_ < 2) return;
-    stopped_.store(now, std::memory_order_relaxed);
     if (active_) {
       Check(thread, now);
     } else if (!by_slot || now - start > kQuick) {
@@ -101,8 +97,6 @@ class Spinner {
   uint64_t backoff_ = SpinGroup::kHold;
   HostThread* thread_ = nullptr;
   pid_t tid_ = 0;
-  size_t index_ = 0;  // In SpinGroup::all_spinners_, under its lock.
-  std::atomic<uint64_t> stopped_{0};  // For others: when the task stopped last.
   // For others: since when it has not been heard of, and whether they have taken its place.
   std::atomic<uint64_t> seen_{0};
   std::atomic<bool> evicted_{false};
