@@ -64,7 +64,48 @@ void PatchSet::BeforeLocked(absl::Span<const MapOp> ops) {
   }
 }
 
-void PatchSet::AfterLocked(absl::Span<const MapOp> ops, size_t done) {
+bool PatchSet::IsPatchableMapping(const MapOp& op) const {
+  return op.kind == MapOp::Kind::kMapFile && !op.shared && !op.follows_file &&
+         op.protection == (kProtRead | kProtExec) && op.addr.value >= op.offset;
+}
+
+PatchSet::Plan PatchSet::PlanLocked(absl::Span<const MapOp> ops) {
+  Plan plan;
+  if (!on_.load(std::memory_order_relaxed)) return plan;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const MapOp& op = ops[i];
+    if (!IsPatchableMapping(op)) continue;
+    std::shared_ptr<PatchFile> file = cache_.Get(op.host_fd);
+    PatchImage* image = file == nullptr ? nullptr : file->image(/*above=*/true, /*make=*/false);
+    if (image == nullptr) continue;
+    const std::vector<PatchImage::Page> pages = image->Pages(op.offset, op.offset + op.length);
+    auto placed = std::make_shared<Placed>();
+    placed->bias = op.addr.value - op.offset;
+    placed->image = image;
+    placed->stubs = placed->bias + static_cast<uint64_t>(PatchImage::kDelta);
+    bool simple = !pages.empty() && stub::kGuestRange.contains(AddrRange{
+        GuestAddr(placed->stubs), GuestAddr(placed->stubs + PatchImage::kStubBytes)});
+    // A file that is there already, or will be by then, has its stubs.
+    for (const std::shared_ptr<Placed>& p : placed_) simple = simple && p->file != file;
+    for (const Plan::Item& item : plan.items) simple = simple && item.placed->file != file;
+    if (!simple) continue;
+    placed->file = std::move(file);
+    plan.items.push_back({i, plan.requests.size(), placed});
+    plan.requests.push_back(Map(placed->stubs, PatchImage::kStubBytes, PROT_READ | PROT_EXEC,
+                                MAP_FIXED | kNoReplace, plan.fds.size(), 0));
+    const size_t before = plan.requests.size();
+    NotePagesLocked(op.addr.value, {op.addr.value + op.length, op.protection, placed}, pages, &plan.requests);
+    for (size_t r = before; r < plan.requests.size(); ++r) plan.requests[r].args[4] = plan.fds.size();
+    plan.fds.push_back(image->fd());
+    // Before a thread can be there. If it comes to nothing, these were looked at in vain.
+    Widen(stub_ranges_, placed->stubs, placed->stubs + PatchImage::kStubBytes);
+    Widen(ranges_, op.addr.value, op.addr.value + op.length);
+    active_.store(true, std::memory_order_relaxed);
+  }
+  return plan;
+}
+
+void PatchSet::AfterLocked(absl::Span<const MapOp> ops, size_t done, const Plan& plan) {
   if (!on_.load(std::memory_order_relaxed)) return;
   // A failed one changes nothing, as far as we know: copies may still be in place.
   for (size_t i = 0; i < std::min(done, ops.size()); ++i) {
@@ -76,16 +117,25 @@ void PatchSet::AfterLocked(absl::Span<const MapOp> ops, size_t done) {
       if (op.kind == MapOp::Kind::kRemap)
         RemoveLocked(op.new_addr.value, op.new_addr.value + op.length);
     }
-    if (op.kind == MapOp::Kind::kMapFile && !op.shared && !op.follows_file &&
-        op.protection == (kProtRead | kProtExec))
-      AddLocked(op);
+    if (!IsPatchableMapping(op)) continue;
+    std::shared_ptr<Placed> planned;
+    for (const Plan::Item& item : plan.items) {
+      // Of copies that were not mapped it may be believed that they are: so with MapPagesLocked().
+      if (item.op == i && item.first < plan.executed) planned = item.placed;
+    }
+    AddLocked(op, std::move(planned));
   }
   DropUnusedLocked();
 }
 
-void PatchSet::AddLocked(const MapOp& op) {
+void PatchSet::AddLocked(const MapOp& op, std::shared_ptr<Placed> planned) {
+  if (planned != nullptr) {
+    placed_.push_back(planned);
+    regions_[op.addr.value] = {op.addr.value + op.length, op.protection, std::move(planned)};
+    return;
+  }
   std::shared_ptr<PatchFile> file = cache_.Get(op.host_fd);
-  if (file == nullptr || op.addr.value < op.offset) return;
+  if (file == nullptr) return;
   const uint64_t bias = op.addr.value - op.offset;
   std::shared_ptr<Placed> placed;
   for (const std::shared_ptr<Placed>& p : placed_) {
@@ -133,24 +183,33 @@ bool PatchSet::PlaceStubsLocked(Placed& placed) {
   return false;
 }
 
-// Maps copies of pages in place of the file's.
-bool PatchSet::MapPagesLocked(uint64_t start, const Region& region,
-                              absl::Span<const PatchImage::Page> pages) {
+// What maps copies of pages in place of the file's.
+void PatchSet::NotePagesLocked(uint64_t start, const Region& region,
+                               absl::Span<const PatchImage::Page> pages,
+                               std::vector<Request>* requests) {
   Placed& placed = *region.placed;
-  std::vector<Request> requests;
+  const size_t before = requests->size();
   for (const PatchImage::Page& page : pages) {
     const uint64_t at = placed.bias + page.file_offset;
     if (at < start || at >= region.end) continue;
     placed.pages[page.file_offset] = page.image_offset;
-    if (!requests.empty()) {
-      Request& last = requests.back();
+    if (requests->size() > before) {
+      Request& last = requests->back();
       if (last.args[0] + last.args[1] == at && last.args[5] + last.args[1] == page.image_offset) {
         last.args[1] += kPageSize;
         continue;
       }
     }
-    requests.push_back(Map(at, kPageSize, region.protection, MAP_FIXED, kStubFd, page.image_offset));
+    requests->push_back(Map(at, kPageSize, region.protection, MAP_FIXED, kStubFd, page.image_offset));
   }
+}
+
+// Maps copies of pages in place of the file's.
+bool PatchSet::MapPagesLocked(uint64_t start, const Region& region,
+                              absl::Span<const PatchImage::Page> pages) {
+  Placed& placed = *region.placed;
+  std::vector<Request> requests;
+  NotePagesLocked(start, region, pages, &requests);
   if (requests.empty()) return true;
   Widen(ranges_, start, region.end);
   active_.store(true, std::memory_order_relaxed);

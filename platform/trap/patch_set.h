@@ -40,8 +40,27 @@ class PatchSet {
 
   Mutex& mu() ABSL_LOCK_RETURNED(mu_) { return mu_; }
   void BeforeLocked(absl::Span<const MapOp> ops) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What maps the stubs and copies of hot files over the mappings that `ops` make, to be run right behind
+  // them and with descriptors `fds` behind theirs: else each file costs a turn of the worker.
+  struct Placed;
+  struct Plan {
+    std::vector<stub::Request> requests;  // File mappings have the index in `fds` as descriptor.
+    std::vector<int> fds;
+    struct Item {
+      size_t op;
+      size_t first;  // Its first request, which maps the stubs.
+      std::shared_ptr<Placed> placed;
+    };
+    std::vector<Item> items;
+    size_t executed = 0;  // Of the requests, filled in by who runs them.
+  };
+  Plan PlanLocked(absl::Span<const MapOp> ops) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // `done` of them were carried out.
-  void AfterLocked(absl::Span<const MapOp> ops, size_t done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AfterLocked(absl::Span<const MapOp> ops, size_t done, const Plan& plan)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AfterLocked(absl::Span<const MapOp> ops, size_t done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    AfterLocked(ops, done, {});
+  }
   // Pages in [from, to) are about to be written by force: they stay as they will be.
   void ForgetLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // As new: all that is mapped is about to be unmapped, and no thread runs.
@@ -88,16 +107,6 @@ class PatchSet {
  private:
   static constexpr uint8_t kHot = 24;
   static constexpr uint8_t kNever = 255;
-  // One file at one place; shared by the parts of its mapping.
-  struct Placed {
-    std::shared_ptr<PatchFile> file;
-    uint64_t bias = 0;  // Address of the file's first byte.
-    // The image in use and its stubs' address; null: none yet.
-    PatchImage* image = nullptr;
-    uint64_t stubs = 0;
-    bool off = false;  // No place for stubs, or no longer.
-    std::map<uint64_t, uint64_t> pages;  // Copies in place: file offset to image offset.
-  };
   struct Region {
     uint64_t end = 0;
     Protection protection = 0;
@@ -106,13 +115,17 @@ class PatchSet {
   using Regions = std::map<uint64_t, Region>;  // By start; they do not overlap.
 
   bool Patch(uint64_t ip, uint32_t number) ABSL_LOCKS_EXCLUDED(mu_);
+  bool IsPatchableMapping(const MapOp& op) const;
   bool PlaceStubsLocked(Placed& placed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool MapPagesLocked(uint64_t start, const Region& region, absl::Span<const PatchImage::Page> pages)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // `moved`: the pages are to be the file's own, whoever is still running there.
   void RestoreLocked(uint64_t from, uint64_t to, bool moved = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RemoveLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddLocked(const MapOp& op) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `planned`: its stubs and copies are in place already.
+  void AddLocked(const MapOp& op, std::shared_ptr<Placed> planned) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NotePagesLocked(uint64_t start, const Region& region, absl::Span<const PatchImage::Page> pages,
+                       std::vector<stub::Request>* requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FreeStubPlaceLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void TurnOffLocked(Placed& placed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropUnusedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -145,6 +158,17 @@ class PatchSet {
   mutable Mutex mu_;  // Before StubProcess::mu_ and PatchCache's.
   Regions regions_ ABSL_GUARDED_BY(mu_);
   std::vector<std::shared_ptr<Placed>> placed_ ABSL_GUARDED_BY(mu_);
+};
+
+// One file at one place; shared by the parts of its mapping.
+struct PatchSet::Placed {
+  std::shared_ptr<PatchFile> file;
+  uint64_t bias = 0;  // Address of the file's first byte.
+  // The image in use and its stubs' address; null: none yet.
+  PatchImage* image = nullptr;
+  uint64_t stubs = 0;
+  bool off = false;  // No place for stubs, or no longer.
+  std::map<uint64_t, uint64_t> pages;  // Copies in place: file offset to image offset.
 };
 
 }  // namespace caisson::platform::trap

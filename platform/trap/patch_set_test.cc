@@ -217,7 +217,11 @@ TEST_F(PatchSetTest, AnotherMappingOfTheFileStartsPatched) {
   MakeHot();
   MakeHot(kGetpid, kPageSize + 32);
   std::unique_ptr<PatchSet> other = MakeSet();
+  const int calls = host_calls_;
   MapFile(*other, kOtherBase);
+  // By what was planned, with no turn of their own.
+  EXPECT_GE(planned_, 2u);
+  EXPECT_EQ(host_calls_, calls);
   EXPECT_EQ(Bytes(kOtherBase, 1), "\xe9");
   EXPECT_EQ(Bytes(kOtherBase + kPageSize + 32, 1), "\xe9");
   FakeThread thread([](CallRegisters& r) { r.rax = r.rip; });

@@ -181,8 +181,15 @@ class PatchTest : public ::testing::Test {
   void Apply(PatchSet& set, const MapOp& op, const std::function<bool()>& change) {
     MutexLock lock(set.mu());
     set.BeforeLocked({&op, 1});
+    PatchSet::Plan plan = set.PlanLocked({&op, 1});
     const bool done = change();
-    set.AfterLocked({&op, 1}, done ? 1 : 0);
+    for (const stub::Request& r : plan.requests) {
+      const long result = syscall(r.number, r.args[0], r.args[1], r.args[2], r.args[3], plan.fds[r.args[4]], r.args[5]);
+      if (result == -1) break;
+      ++plan.executed;
+    }
+    planned_ += plan.executed;
+    set.AfterLocked({&op, 1}, done ? 1 : 0, plan);
     CHECK(done);
   }
   void MapFile(PatchSet& set, uint64_t base = kBase, uint64_t length = kPages * kPageSize) {
@@ -212,6 +219,7 @@ class PatchTest : public ::testing::Test {
   UniqueFd file_;
   PatchCache cache_;
   int host_calls_ = 0;
+  size_t planned_ = 0;  // Made right behind a mapping.
   std::unique_ptr<PatchSet> set_;
 };
 

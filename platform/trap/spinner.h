@@ -78,7 +78,7 @@ class Spinner {
  private:
   friend class SpinGroup;
   static constexpr uint64_t kQuick = 26'000;  // 10 us, a wake-up included.
-  static constexpr int kQuickStops = 16;
+  static constexpr int kQuickStops = 100;
   // In cycles: what a wait that was short enough saves, what one that was not costs (the time awake,
   // and a wake-up across CPUs), with how much a pair begins, and how much it can save up.
   static constexpr int64_t kSaved = 8'000, kWasted = 40'000, kStake = 200'000, kMaxCredit = 26'000'000;

@@ -7,6 +7,7 @@
 
 #include "platform/trap/copies.h"
 #include "platform/trap/patch_scan.h"
+#include "platform/trap/saved_registers.h"
 #include "platform/trap/slot.h"
 
 namespace caisson::platform::trap {
@@ -17,12 +18,6 @@ constexpr int kXstateHeader = 512;
 
 // In the highest byte of a call's rule.
 constexpr uint32_t kRuleString = 0x80, kRuleAnswer = 0x40, kRuleEscape = 0x20, kRuleSave = 0x10;
-
-// In the order of saving: what most calls need first, then the second cache line.
-struct Saved {
-  Xbyak::Reg64 reg;
-  size_t offset;
-};
 
 class Emitter {
  public:
@@ -73,7 +68,7 @@ class Emitter {
     g_.pushfq();
     g_.mov(g_.eax, g_.eax);
     g_.mov(reg(offsetof(CallRegisters, rax)), g_.rax);
-    for (const Saved& s : Rest()) g_.mov(reg(s.offset), s.reg);
+    for (const Saved& s : SavedRegisters()) g_.mov(reg(s.offset), s.reg);
     g_.movsxd(g_.rax, g_.dword[g_.rcx + offsetof(SiteRecord, return_offset)]);
     out_.any_rax = Here();
     g_.lea(g_.rax, g_.ptr[g_.rax + g_.rcx]);
@@ -137,7 +132,7 @@ class Emitter {
     g_.mov(g_.qword[g_.rax + kRegs + offsetof(CallRegisters, rip)], g_.rcx);
     g_.mov(g_.ecx, g_.dword[g_.r11 + offsetof(SiteRecord, number)]);
     g_.mov(g_.qword[g_.rax + kRegs + offsetof(CallRegisters, rax)], g_.rcx);
-    for (const Saved& s : Rest()) g_.mov(g_.qword[g_.rax + kRegs + s.offset], s.reg);
+    for (const Saved& s : SavedRegisters()) g_.mov(g_.qword[g_.rax + kRegs + s.offset], s.reg);
     CopyIn();
     g_.mov(g_.ecx, kCall);
     g_.xchg(g_.dword[g_.rax + offsetof(Slot, state)], g_.ecx);
@@ -279,7 +274,7 @@ class Emitter {
     g_.L(all_);
     g_.lea(g_.rsp, g_.ptr[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
     g_.popfq();
-    for (const Saved& s : Rest()) {
+    for (const Saved& s : SavedRegisters()) {
       if (s.reg.getIdx() != g_.rbx.getIdx()) g_.mov(s.reg, g_.qword[g_.rbx + kRegs + s.offset]);
     }
     g_.mov(g_.rax, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rax)]);
@@ -374,7 +369,7 @@ class Emitter {
     g_.lea(g_.rsp, g_.ptr[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
     g_.popfq();
     g_.mov(g_.r11, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rflags)]);
-    for (const Saved& s : Rest()) {
+    for (const Saved& s : SavedRegisters()) {
       if (s.reg.getIdx() != g_.rbx.getIdx()) g_.mov(s.reg, g_.qword[g_.rbx + kRegs + s.offset]);
     }
     g_.mov(g_.rax, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rax)]);
@@ -470,34 +465,12 @@ class Emitter {
     out_.answered_end = Here();
   }
 
-  static const std::array<Saved, 12>& Rest();
-
   Xbyak::CodeGenerator& g_;
   const uint64_t address_;
   const TrampolineHooks& hooks_;
   Trampoline out_;
   Xbyak::Label general_, bad_, answered_, restore_, rules_, rule_, commit_, answer_, finish_, wait_, all_;
 };
-
-const std::array<Saved, 12>& Emitter::Rest() {
-  using R = Xbyak::Reg64;
-  using O = Xbyak::Operand;
-  static const std::array<Saved, 12> kRest = {{
-      {R(O::RDI), offsetof(CallRegisters, rdi)},
-      {R(O::RSI), offsetof(CallRegisters, rsi)},
-      {R(O::RDX), offsetof(CallRegisters, rdx)},
-      {R(O::R10), offsetof(CallRegisters, r10)},
-      {R(O::R8), offsetof(CallRegisters, r8)},
-      {R(O::R9), offsetof(CallRegisters, r9)},
-      {R(O::RBX), offsetof(CallRegisters, rbx)},
-      {R(O::RBP), offsetof(CallRegisters, rbp)},
-      {R(O::R12), offsetof(CallRegisters, r12)},
-      {R(O::R13), offsetof(CallRegisters, r13)},
-      {R(O::R14), offsetof(CallRegisters, r14)},
-      {R(O::R15), offsetof(CallRegisters, r15)},
-  }};
-  return kRest;
-}
 
 }  // namespace
 

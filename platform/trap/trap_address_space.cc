@@ -34,14 +34,21 @@ Result<void> TrapAddressSpace::Apply(absl::Span<const MapOp> ops, size_t* done) 
   size_t carried_out = 0;
   MutexLock lock(patches_.mu());
   patches_.BeforeLocked(ops);
+  PatchSet::Plan plan = patches_.PlanLocked(ops);
+  // All of it in one vector, or the old way.
+  const bool fits = ops.size() + plan.requests.size() <= stub::kMaxRequests &&
+                    ops.size() + plan.fds.size() <= stub::kMaxDescriptors;
+  if (fits && !plan.items.empty()) plan_ = &plan;
   Result<void> applied = StubAddressSpace::Apply(ops, &carried_out);
-  patches_.AfterLocked(ops, carried_out);
+  plan_ = nullptr;
+  patches_.AfterLocked(ops, carried_out, plan);
   if (done != nullptr) *done = carried_out;
   return applied;
 }
 
 Result<void> TrapAddressSpace::Run(absl::Span<const stub::Request> requests,
                                    absl::Span<const int> fds, stub::StubProcess::Outcome* outcome) {
+  if (plan_ != nullptr) return RunWithPlan(requests, fds, outcome);
   HostThread* thread =
       fds.size() > 1 ? nullptr : TrapContext::ThreadForHostCalls(*this, requests);
   if (thread == nullptr) return StubAddressSpace::Run(requests, fds, outcome);
@@ -55,6 +62,31 @@ Result<void> TrapAddressSpace::Run(absl::Span<const stub::Request> requests,
     const bool moves = r.number == SYS_mremap && (r.args[3] & MREMAP_FIXED) != 0;
     const bool maps = r.number == SYS_mmap || r.number == SYS_mremap;
     outcome->results[i] = static_cast<int64_t>(moves ? r.args[4] : maps ? r.args[0] : 0);
+  }
+  return OkResult();
+}
+
+// What is planned comes last, so that its failure is none of the requests'.
+Result<void> TrapAddressSpace::RunWithPlan(absl::Span<const stub::Request> requests,
+                                           absl::Span<const int> fds,
+                                           stub::StubProcess::Outcome* outcome) {
+  std::vector<stub::Request> all(requests.begin(), requests.end());
+  std::vector<int> all_fds(fds.begin(), fds.end());
+  for (stub::Request request : plan_->requests) {
+    request.args[4] += stub::kStubSocket + 1 + fds.size();
+    all.push_back(request);
+  }
+  all_fds.insert(all_fds.end(), plan_->fds.begin(), plan_->fds.end());
+  TRY(StubAddressSpace::Run(all, all_fds, outcome));
+  for (size_t i = requests.size(); i < outcome->executed; ++i) {
+    if (static_cast<uint64_t>(outcome->results[i]) == all[i].args[0]) continue;
+    this->stub().Kill();  // The guest has changed it.
+    return Errno::kEIO;
+  }
+  if (outcome->executed >= requests.size()) {
+    plan_->executed = outcome->executed - requests.size();
+    outcome->executed = requests.size();
+    outcome->host_errno = 0;
   }
   return OkResult();
 }

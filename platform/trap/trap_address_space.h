@@ -47,8 +47,13 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
                    stub::StubProcess::Outcome* outcome) override;
 
  private:
+  Result<void> RunWithPlan(absl::Span<const stub::Request> requests, absl::Span<const int> fds,
+                           stub::StubProcess::Outcome* outcome);
+
   const ThreadEnvironment& environment_;
   PatchSet patches_;
+  // Of the Apply() that is under way, under its lock: what its one vector runs besides.
+  PatchSet::Plan* plan_ = nullptr;
   Mutex mu_;  // Before StubProcess::mu_.
   std::vector<std::unique_ptr<HostThread>> parked_ ABSL_GUARDED_BY(mu_);
   size_t next_slot_ ABSL_GUARDED_BY(mu_) = 1;  // 0 is the ready thread's.

@@ -350,8 +350,12 @@ def the_last_of_two_options_counts():
     with Pair(SLEEP) as pair:
         first, second = (os.path.join(workspace.directory, name) for name in ("first", "second"))
         pair.same("--root", first, "--root", second, "list", status=0)
-        equal(workspace.call("--root", first, "--root", second, "create", "--bundle", pair.bundles[0], ID).status, 0, "create")
-        equal(workspace.call("--root", second, "delete", ID).status, 0, "delete")
+        try:
+            equal(workspace.call("--root", first, "--root", second, "create", "--bundle", pair.bundles[0], ID).status, 0, "create")
+            equal(workspace.call("--root", second, "delete", ID).status, 0, "delete")
+        finally:
+            for directory in (first, second):
+                workspace.call("--root", directory, "delete", "--force", ID)
         pair.same("list", "--format", "json", "--format", "table", status=0, out=True)
 
 

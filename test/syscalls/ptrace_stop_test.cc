@@ -26,27 +26,33 @@ volatile long* Words(SharedMapping& page) { return reinterpret_cast<volatile lon
 enum class Kind { kSignal, kEntry, kExit, kFork, kInterrupt, kGroup, kListening };
 
 // A child of the caller, traced by it and in a stop of this kind. It adds to *counter for ever when
-// it runs.
+// it runs; counter[kGo] is ours.
 pid_t StopAt(Kind kind, volatile long* counter, int options = 0) {
+  constexpr int kGo = 7;
+  counter[kGo] = 0;
   const pid_t pid = fork();
   if (pid == 0) {
     // A ready-made stop of each kind comes soon, and again and again.
     for (;;) {
       *counter = *counter + 1;
       if (kind == Kind::kEntry || kind == Kind::kExit) syscall(SYS_getpgid, 0);
-      if (kind == Kind::kFork && *counter == 5) {
+      // Once, and not before it is traced.
+      const bool go = counter[kGo] == 1;
+      if (go) counter[kGo] = 2;
+      if (kind == Kind::kFork && go) {
         const pid_t child = fork();
         if (child == 0) _exit(0);
         waitpid(child, nullptr, 0);
       }
       if (kind == Kind::kGroup || kind == Kind::kListening || kind == Kind::kSignal)
-        if (*counter == 5) raise(kind == Kind::kSignal ? SIGURG : SIGSTOP);
+        if (go) raise(kind == Kind::kSignal ? SIGURG : SIGSTOP);
       sched_yield();
     }
   }
   if (kind == Kind::kFork) options |= PTRACE_O_TRACEFORK;
   int status = 0;
   EXPECT_THAT(ptrace(PTRACE_SEIZE, pid, 0, options), SyscallSucceeds());
+  counter[kGo] = 1;
   if (kind == Kind::kInterrupt || kind == Kind::kEntry || kind == Kind::kExit) {
     EXPECT_THAT(ptrace(PTRACE_INTERRUPT, pid, 0, 0), SyscallSucceeds());
   }
