@@ -43,6 +43,9 @@ struct MapOp {
   bool shared = false;
   bool follows_file = false;  // Shows what is written to the file, also as code: no copy may stand in for it.
   bool dont_unmap = false;  // kRemap: MREMAP_DONTUNMAP.
+  // It ends a mapping that others may rely on being gone (F_SEAL_WRITE counts the shared writable ones): that it
+  // is done must not be the guest's word.
+  bool proven = false;
   bool no_reserve = false;  // MAP_NORESERVE.
   int advice = 0;
   int host_fd = -1;

@@ -159,6 +159,7 @@ Result<void> StubAddressSpace::Translate(const MapOp& op, Vector* vector) {
     default:
       return Errno::kEINVAL;
   }
+  vector->requests.back().proven = op.proven;
   vector->expected.push_back(expected);
   return OkResult();
 }

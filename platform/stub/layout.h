@@ -55,7 +55,7 @@ struct Request {
   RequestKind kind;
   uint32_t number;
   uint64_t args[6];
-  uint64_t unused;
+  uint64_t proven;  // For the sentry: MapOp::proven.
 };
 static_assert(sizeof(Request) == 64);
 

@@ -292,5 +292,69 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
   BystanderWorks();
 }
 
+// Whatever another thread says in the slot: a mapping whose end must be proven is gone when Apply() says so.
+TEST_F(HostileTest, TheEndOfASharedMappingIsNotTheGuestsWord) {
+  constexpr GuestAddr kShared = kData + 0x4000;
+  UniqueFd file(memfd_create("file", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(file.get(), 0x1000), 0);
+  constexpr int kMappings = 50;
+  // The thread that does not do as it is asked is killed at the first one: so again and again.
+  for (int round = 0; round < 40; ++round) {
+    const uint32_t value = round % 2 == 0 ? trap::kCall : trap::kTrap;
+    auto space = NewSpace();
+    auto victim = TestPlatform().NewContext(), writer = TestPlatform().NewContext();
+    Registers regs = Load(*space, [](Code& c) {
+      Xbyak::Label again;
+      c.L(again);
+      c.mov(c.eax, SYS_brk);
+      c.syscall();
+      c.jmp(again);
+    });
+    // "It is done", as soon as it is asked for.
+    const std::string code = Assemble([value](Code& c) {
+      Xbyak::Label again;
+      c.mov(c.ecx, value);
+      c.mov(c.rdi, trap::SlotAddress(0) + offsetof(trap::Slot, state));
+      c.L(again);
+      for (uint32_t asked : {trap::kHost, trap::kHost | trap::kParked}) {
+        c.mov(c.eax, asked);
+        c.lock();
+        c.cmpxchg(c.dword[c.rdi], c.ecx);
+      }
+      c.jmp(again);
+    });
+    ASSERT_TRUE(space->Apply({MapAnonymous(kCode + 0x1000, 0x1000, kReadWrite | kProtExec)}).ok());
+    ASSERT_EQ(space->CopyOut(kCode + 0x1000, code), code.size());
+    for (int i = 0; i < kMappings; ++i)
+      ASSERT_TRUE(space->Apply({MapFile(kShared + i * 0x1000, 0x1000, kReadWrite, file.get(), true)}).ok());
+    ASSERT_EQ(RunGuest(*victim, *space, regs).kind, Kind::kSyscall);
+    std::atomic<bool> stop{false}, runs{false};
+    std::thread other([&] {
+      Registers its = regs;
+      its.rip = kCode.value + 0x1000;
+      runs = true;
+      while (!stop && writer->Switch(*space, its).kind != Kind::kKilled) {
+      }
+    });
+    while (!runs) sched_yield();
+    usleep(200);
+    int believed = 0;
+    for (int i = 0; i < kMappings; ++i) {
+      MapOp unmap = Simple(MapOp::Kind::kUnmap, kShared + i * 0x1000, 0x1000);
+      unmap.proven = true;
+      if (!space->Apply({unmap}).ok()) break;
+      char byte;
+      believed += space->CopyIn(unmap.addr, absl::MakeSpan(&byte, 1)) != 0;
+      if (RunGuest(*victim, *space, regs).kind == Kind::kKilled) break;
+    }
+    stop = true;
+    writer->Interrupt();
+    kill(space->host_pid(), SIGKILL);
+    other.join();
+    ASSERT_EQ(believed, 0) << "round " << round;
+  }
+  BystanderWorks();
+}
+
 }  // namespace
 }  // namespace caisson::platform

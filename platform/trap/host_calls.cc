@@ -54,7 +54,10 @@ uint32_t Turn(const Slot* slot) {
   return __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) & kTurnMask;
 }
 
-bool IsFree(const HostCall& call) { return IsFreeHostCall(call.number, call.args); }
+// Whether the guest's word is enough that it is done.
+bool IsFree(const stub::Request& request, const HostCall& call) {
+  return request.proven == 0 && IsFreeHostCall(call.number, call.args);
+}
 
 }  // namespace
 
@@ -63,7 +66,7 @@ bool HostThread::CanRunHostCalls(absl::Span<const stub::Request> requests, bool*
       requests.size() > kMaxHostCalls || !std::all_of(requests.begin(), requests.end(), IsQuick))
     return false;
   *quiet = std::all_of(requests.begin(), requests.end(), [](const stub::Request& r) {
-    return IsFreeHostCall(r.number, r.args);
+    return r.proven == 0 && IsFreeHostCall(r.number, r.args);
   });
   return true;
 }
@@ -81,12 +84,12 @@ Result<HostThread::HostOutcome> HostThread::RunHostCalls(absl::Span<const stub::
     std::copy(std::begin(requests[i].args), std::end(requests[i].args), calls[i].args);
     if (fd >= 0 && calls[i].number == SYS_mmap && (calls[i].args[3] & MAP_ANONYMOUS) == 0)
       calls[i].args[4] = kHostCallFd;
-    calls[i].free = IsFree(calls[i]);
+    calls[i].free = IsFree(requests[i], calls[i]);
     free = free && calls[i].free != 0;
   }
   const size_t count = requests.size();
   auto next_told = [&](size_t i) {
-    while (i < count && IsFree(calls[i])) ++i;
+    while (i < count && calls[i].free != 0) ++i;
     return i;
   };
   std::memcpy(page_->host_calls, calls, count * sizeof(HostCall));

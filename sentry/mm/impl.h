@@ -37,6 +37,8 @@ class MemoryManager::Impl {
   Result<uint64_t> PlaceLocked(uint64_t hint, uint64_t length, uint32_t map_flags,
                                uint64_t align) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   Result<uint64_t> PlaceFixed(uint64_t address, uint64_t length) const;
+  // Whether anything there writes to a file or shared memory.
+  bool WritesThroughLocked(AddrRange range) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Unmaps on the host and in the tree. Errors: ENOMEM past the map count; the host's.
   Result<void> UnmapLocked(AddrRange range, VmaTree::Garbage* garbage)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);

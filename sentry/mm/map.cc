@@ -121,6 +121,10 @@ Result<uint64_t> MemoryManager::Impl::PlaceLocked(uint64_t hint, uint64_t length
   return at.value;
 }
 
+bool MemoryManager::Impl::WritesThroughLocked(AddrRange range) const {
+  return !tree.ForEach(range, [](const Vma& vma) { return !vma.writes_through(); });
+}
+
 Result<void> MemoryManager::Impl::UnmapLocked(AddrRange range, VmaTree::Garbage* garbage) {
   const Vma* first = tree.FindFrom(range.start.value);
   if (first == nullptr || first->start >= range.end.value) return {};
@@ -131,6 +135,7 @@ Result<void> MemoryManager::Impl::UnmapLocked(AddrRange range, VmaTree::Garbage*
   op.kind = MapOp::Kind::kUnmap;
   op.addr = range.start;
   op.length = range.length();
+  op.proven = WritesThroughLocked(range);
   TRY(ApplyOne(op));
   tree.Remove(range, garbage);
   return {};
@@ -142,6 +147,7 @@ Result<void> MemoryManager::Impl::MapLocked(Vma vma, bool populate, VmaTree::Gar
   if (!tree.IsFree(range)) count += tree.SplitsNeeded(range);
   if (count > kMaxMapCount + 1) return Errno::kENOMEM;
   MapOp ops[2] = {vma.MakeOp(vma.start, vma.end), {}};
+  ops[0].proven = WritesThroughLocked(range);
   size_t number = 1;
   if (populate && vma.protection != 0) {
     ops[1].kind = MapOp::Kind::kPopulate;

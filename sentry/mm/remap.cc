@@ -136,6 +136,7 @@ Result<void> MemoryManager::Impl::MoveLocked(uint64_t from, uint64_t old_length,
     gone.kind = MapOp::Kind::kUnmap;
     gone.addr = GuestAddr(to);
     gone.length = half;
+    gone.proven = true;
     (void)ApplyOne(gone).ok();
   }
   return rest;
