@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is spinning ever a loss? Busy guest threads on trap, with spinning and with `trap-spin-off`, in turns.
 
-    benchmarks/spinning.py [--rounds N] [--build DIR] [--output DIR]
+    benchmarks/spinning.py [--rounds N] [--only WORKLOAD...] [--build DIR] [--output DIR]
 
 Each workload of benchmarks/guest/threads.cc with 1, 2, 4 and 8 threads, and a loop of system calls, run
 alone, beside a busy process on each CPU, and held on one CPU. Two figures for each: the throughput of
@@ -107,6 +107,8 @@ def table(ratios, rounds):
               "| --- |" + " ---: |" * (2 * len(CONDITIONS))]
     worst = {0: (9.0, ""), 1: (0.0, "")}
     for workload in WORKLOADS:
+        if (workload, CONDITIONS[0]) not in ratios:
+            continue
         cells = []
         for condition in CONDITIONS:
             for which in (0, 1):
@@ -127,6 +129,7 @@ def main():
     parser.add_argument("--output", default=os.path.join(runtimes.ROOT, "build/bench"))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--only", nargs="*", choices=WORKLOADS, default=WORKLOADS)
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("benchmarks/spinning.py: must be root")
@@ -135,7 +138,7 @@ def main():
     try:
         runsc = os.path.abspath(f"{options.build}/bin/runsc")
         subjects = [PinnedRuntime(name, [runsc, f"--platform={name}"], space, account) for name in SUBJECTS]
-        ratios = {(workload, condition): [] for workload in WORKLOADS for condition in CONDITIONS}
+        ratios = {(workload, condition): [] for workload in options.only for condition in CONDITIONS}
         started = time.time()
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
@@ -144,7 +147,7 @@ def main():
                     neighbours = [subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"])
                                   for cpu in sorted(os.sched_getaffinity(0))]
                 cpu = min(os.sched_getaffinity(0)) if condition == "one CPU" else None
-                for workload in WORKLOADS:
+                for workload in options.only:
                     # Who comes first alternates: what the first leaves in caches is not the second's gain.
                     order = subjects if number % 2 == 0 else subjects[::-1]
                     values = {subject.name: measure(subject, account, workload, cpu, options.seconds) for subject in order}
