@@ -180,7 +180,7 @@ def cases(marks, text):
     def pku(name):
         def run():
             output, _ = said(f"pku.{name}")
-            failed = set(re.findall(r"^\[  FAILED  \] (\S+)", output, re.M))
+            failed = set(re.findall(r"^\[  FAILED  \] (\w+\.\w+)", output, re.M))
             # Before Linux 6.12 the kernel writes a signal's frame with the rights of the interrupted code, and kills who has none.
             equal(failed, {"ProtectionKeyTest.CallsWorkWithEverythingDenied"} if name == "trap-notify-off" and release() < (6, 12) else set(),
                   f"failures in {output[-3000:]}")
