@@ -17,8 +17,6 @@
 namespace caisson::platform::ptrace {
 namespace {
 
-constexpr uint64_t kPkru = uint64_t{1} << 9;
-
 class PtracePlatform final : public Platform {
  public:
   PtracePlatform(const Config& config, const stub::Blob& blob, stub::Zygote zygote)
@@ -71,8 +69,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);
   sigprocmask(SIG_BLOCK, &child, nullptr);
-  // The zygote keeps the key rights that the kernel gives a new program.
-  const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru);
+  const stub::Blob blob = stub::GenerateBlob(xfeatures);
   stub::ZygoteConfig zygote_config;
   zygote_config.oom_score_adj = config.stub_oom_score_adj;
   zygote_config.filter_otherwise = SECCOMP_RET_TRAP;

@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "platform/stub/layout.h"
+#include "platform/stub/xstate.h"
 
 namespace caisson::platform::stub {
 
@@ -30,7 +31,8 @@ namespace {
 class Generator : public Xbyak::CodeGenerator {
  public:
   Generator(uint64_t xfeatures, const ThreadCode& threads)
-      : CodeGenerator(kWorkerBlobSize), xfeatures_(xfeatures), threads_(threads) {}
+      // The zygote keeps the key rights that the kernel gives a new program.
+      : CodeGenerator(kWorkerBlobSize), xfeatures_(xfeatures & ~kPkru), threads_(threads) {}
 
   Blob Generate() {
     Blob blob;

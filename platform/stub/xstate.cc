@@ -12,7 +12,7 @@
 namespace caisson::platform::stub {
 namespace {
 
-constexpr uint64_t kX87 = 1, kSse = 2, kPkru = uint64_t{1} << 9;
+constexpr uint64_t kX87 = 1, kSse = 2;
 constexpr uint64_t kAmx = (uint64_t{1} << 17) | (uint64_t{1} << 18);
 constexpr size_t kLegacySize = 512, kHeaderSize = 64;
 constexpr size_t kMxcsr = 24, kMxcsrMask = 28;
@@ -51,6 +51,7 @@ XstateInfo Detect() {
     size_t size;
     const size_t offset = FeatureOffset(bit, &size);
     info.size = std::max(info.size, offset + size);
+    if (uint64_t{1} << bit == kPkru) info.pkru_offset = offset;
   }
   __cpuid_count(0xd, 0, a, b, c, d);
   info.host_size = std::max<size_t>(b, info.size);
@@ -99,11 +100,9 @@ void InitialXstate(absl::Span<char> out) {
   std::memcpy(&out[kMxcsr], &kInitialMxcsr, sizeof(kInitialMxcsr));
   std::memcpy(&out[kMxcsrMask], &info.mxcsr_mask, sizeof(info.mxcsr_mask));
   uint64_t present = kX87 | kSse;
-  if ((info.features & kPkru) != 0) {
+  if (info.pkru_offset != 0) {
     // The kernel takes an absent PKRU for 0, which is not what a new program has.
-    size_t size;
-    const size_t offset = FeatureOffset(9, &size);
-    std::memcpy(&out[offset], &kInitialPkru, sizeof(kInitialPkru));
+    std::memcpy(&out[info.pkru_offset], &kInitialPkru, sizeof(kInitialPkru));
     present |= kPkru;
   }
   std::memcpy(&out[kLegacySize], &present, sizeof(present));
@@ -124,10 +123,8 @@ bool XstateIsValid(absl::Span<const char> state) {
 }
 
 bool DeniesOwnMemory(absl::Span<const char> state) {
-  const XstateInfo& info = HostXstate();
-  if ((info.features & kPkru) == 0) return false;
-  size_t size;
-  const size_t offset = FeatureOffset(9, &size);
+  const size_t offset = HostXstate().pkru_offset;
+  if (offset == 0) return false;
   uint64_t present;
   std::memcpy(&present, &state[kLegacySize], sizeof(present));
   if ((present & kPkru) == 0 || state.size() < offset + sizeof(kInitialPkru)) return false;

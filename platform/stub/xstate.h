@@ -10,11 +10,15 @@
 
 namespace caisson::platform::stub {
 
+// The component of protection key rights.
+inline constexpr uint64_t kPkru = uint64_t{1} << 9;
+
 struct XstateInfo {
   uint64_t features = 0;  // XCR0 less AMX, whose permission is never asked for.
   size_t size = 0;        // Bytes that those features need.
   uint32_t mxcsr_mask = 0;
   size_t host_size = 0;   // Of the host's register set, which may have AMX too.
+  size_t pkru_offset = 0;  // Of PKRU's component; 0: there is none.
   bool knows_in_use = false;  // xgetbv of 1 tells which components are not in their initial state.
 };
 

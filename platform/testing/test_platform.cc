@@ -29,8 +29,7 @@ Result<std::unique_ptr<Platform>> OpenTestPlatform(bool proc_view) {
 }
 
 std::string TestBlobCode() {
-  constexpr uint64_t kPkru = uint64_t{1} << 9;
-  const uint64_t features = stub::HostXstate().features & ~kPkru;
+  const uint64_t features = stub::HostXstate().features;
   stub::ThreadCode threads;
   if (TestPlatformName() != "ptrace")
     threads = trap::GenerateThreadBlob(TestPlatformName() == "trap", features).code;

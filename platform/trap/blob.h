@@ -22,8 +22,8 @@ struct ThreadBlob {
   Trampoline trampoline;
 };
 
-// `notify`: threads have a listener, and ring with notifications; else with futex(2). `xfeatures`:
-// the components that a guest may have, with PKRU.
+// `notify`: threads have a listener, and ring with notifications; else with futex(2). `xfeatures` as
+// for stub::GenerateBlob().
 ThreadBlob GenerateThreadBlob(bool notify, uint64_t xfeatures);
 
 }  // namespace caisson::platform::trap

@@ -19,8 +19,6 @@
 namespace caisson::platform::trap {
 namespace {
 
-constexpr uint64_t kPkru = uint64_t{1} << 9;
-
 class TrapPlatform final : public Platform {
  public:
   TrapPlatform(const Config& config, const ThreadEnvironment& environment,
@@ -87,7 +85,7 @@ Result<std::unique_ptr<Platform>> Open(const Config& config) {
   sigaddset(&child, SIGCHLD);
   sigprocmask(SIG_BLOCK, &child, nullptr);
   const ThreadBlob threads = GenerateThreadBlob(config.notify, xfeatures);
-  const stub::Blob blob = stub::GenerateBlob(xfeatures & ~kPkru, threads.code);
+  const stub::Blob blob = stub::GenerateBlob(xfeatures, threads.code);
   stub::ZygoteConfig zygote_config;
   zygote_config.oom_score_adj = config.stub_oom_score_adj;
   // A notification that nobody listens for fails with ENOSYS (docs/platform.md 5). It must not be
