@@ -36,14 +36,7 @@ uint64_t HostCalls() {
 // Calls by trap, or from a site that is patched.
 class HostCallsTest : public ::testing::TestWithParam<bool> {
  protected:
-  static void Loop(Code& c) {
-    Xbyak::Label again;
-    c.L(again);
-    c.inc(c.rdi);
-    c.mov(c.eax, SYS_brk);
-    c.syscall();
-    c.jmp(again);
-  }
+  static void Loop(Code& c) { CallForEver(c, SYS_brk); }
   void SetUp() override {
     before_ = HostCalls();
     space_ = NewSpace();
@@ -204,17 +197,8 @@ void ChangeAll(AddressSpace& space, Context& context, Registers& regs, GuestAddr
 }
 
 TEST_P(HostCallsTest, AmongInterrupts) {
-  std::atomic<bool> stop{false};
-  std::thread interrupter([&] {
-    for (int i = 0; !stop.load(); ++i) {
-      context_->Interrupt();
-      for (int spin = 0; spin < i % 97 * 50; ++spin) asm volatile("");
-      if (i % 8 == 0) usleep(50);
-    }
-  });
+  const Interrupter interrupter(*context_);
   ChangeAll(*space_, *context_, regs_, kFree, 3000, calls_);
-  stop = true;
-  interrupter.join();
 }
 
 TEST_P(HostCallsTest, AmongStopsOfTheHost) {

@@ -245,13 +245,7 @@ TEST_F(HostileTest, AnotherThreadWritesToTheSlotDuringHostCalls) {
     for (uint32_t value : states) {
       auto space = NewSpace();
       auto victim = TestPlatform().NewContext(), writer = TestPlatform().NewContext();
-      Registers regs = Load(*space, [](Code& c) {
-        Xbyak::Label again;
-        c.L(again);
-        c.mov(c.eax, SYS_brk);
-        c.syscall();
-        c.jmp(again);
-      });
+      Registers regs = Load(*space, [](Code& c) { CallForEver(c, SYS_brk); });
       const std::string code = Assemble([&](Code& c) {
         Xbyak::Label again;
         c.L(again);
@@ -303,13 +297,7 @@ TEST_F(HostileTest, TheEndOfASharedMappingIsNotTheGuestsWord) {
     const uint32_t value = round % 2 == 0 ? trap::kCall : trap::kTrap;
     auto space = NewSpace();
     auto victim = TestPlatform().NewContext(), writer = TestPlatform().NewContext();
-    Registers regs = Load(*space, [](Code& c) {
-      Xbyak::Label again;
-      c.L(again);
-      c.mov(c.eax, SYS_brk);
-      c.syscall();
-      c.jmp(again);
-    });
+    Registers regs = Load(*space, [](Code& c) { CallForEver(c, SYS_brk); });
     // "It is done", as soon as it is asked for.
     const std::string code = Assemble([value](Code& c) {
       Xbyak::Label again;

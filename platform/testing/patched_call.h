@@ -32,14 +32,7 @@ class PatchedCallTest : public ::testing::Test {
     code_.resize(0x2000, '\x90');
     file_ = LoadFromFile(*space_, code_, 0x2000);
   }
-  static void Loop(Code& c) {
-    Xbyak::Label again;
-    c.L(again);
-    c.inc(c.rdi);
-    c.mov(c.eax, kNumber);
-    c.syscall();
-    c.jmp(again);
-  }
+  static void Loop(Code& c) { CallForEver(c, kNumber); }
   void CallsArrive(int n) {
     for (int i = 0; i < n; ++i) {
       ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);

@@ -174,14 +174,7 @@ TEST_F(PatchedCallTest, AnAnswerCanBeginAStep) {
 
 TEST_F(PatchedCallTest, InterruptsLoseAndRepeatNothing) {
   Start(Loop);
-  std::atomic<bool> stop{false};
-  std::thread interrupter([&] {
-    for (int i = 0; !stop.load(); ++i) {
-      context_->Interrupt();
-      for (int spin = 0; spin < i % 97 * 50; ++spin) asm volatile("");
-      if (i % 8 == 0) usleep(50);
-    }
-  });
+  const Interrupter interrupter(*context_);
   const time_t deadline = time(nullptr) + 5;
   while (calls_ < 20000 && time(nullptr) < deadline && !HasFatalFailure()) {
     const Event event = context_->Switch(*space_, regs_);
@@ -192,8 +185,6 @@ TEST_F(PatchedCallTest, InterruptsLoseAndRepeatNothing) {
     if (calls_ != regs_.rdi) break;
     regs_.rax = 0;
   }
-  stop = true;
-  interrupter.join();
 }
 
 TEST_F(PatchedCallTest, TheGuestSeesItsOwnText) {

@@ -5,9 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "platform/stub/xstate.h"
@@ -155,14 +153,7 @@ TEST_F(PatchedStateTest, ItComesWithCallsThatSendSignals) {
 
 TEST_F(PatchedStateTest, InterruptsDoNotLoseIt) {
   StartDoubling();
-  std::atomic<bool> stop{false};
-  std::thread interrupter([&] {
-    for (int i = 0; !stop.load(); ++i) {
-      context_->Interrupt();
-      for (int spin = 0; spin < i % 97 * 50; ++spin) asm volatile("");
-      if (i % 8 == 0) usleep(50);
-    }
-  });
+  const Interrupter interrupter(*context_);
   const time_t deadline = time(nullptr) + 3;
   for (uint32_t i = 0; time(nullptr) < deadline && !HasFatalFailure(); ++i) {
     const Event event = context_->Switch(*space_, regs_);
@@ -176,8 +167,6 @@ TEST_F(PatchedStateTest, InterruptsDoNotLoseIt) {
     if (i % 2 == 0 || !call) Check(call);
     if (call && i % 3 == 0) Set(i);
   }
-  stop = true;
-  interrupter.join();
   EXPECT_GT(calls_, 100u);
 }
 

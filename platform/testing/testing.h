@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #define XBYAK_NO_EXCEPTION
@@ -118,6 +120,37 @@ inline UniqueFd LoadFromFile(AddressSpace& space, std::string code, size_t size 
   CHECK(space.Apply({MapFile(kCode, size, kProtRead | kProtExec, file.get(), false)}).ok());
   return file;
 }
+
+// Makes call `number` for ever; rdi counts.
+inline void CallForEver(Xbyak::CodeGenerator& c, uint32_t number) {
+  Xbyak::Label again;
+  c.L(again);
+  c.inc(c.rdi);
+  c.mov(c.eax, number);
+  c.syscall();
+  c.jmp(again);
+}
+
+// Interrupts `context`, at ever other moments, as long as it lives.
+class Interrupter {
+ public:
+  explicit Interrupter(Context& context)
+      : thread_([this, &context] {
+          for (int i = 0; !stop_.load(); ++i) {
+            context.Interrupt();
+            for (int spin = 0; spin < i % 97 * 50; ++spin) asm volatile("");
+            if (i % 8 == 0) usleep(50);
+          }
+        }) {}
+  ~Interrupter() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
 
 // Runs until something other than an interrupt happens.
 inline Event RunGuest(Context& context, AddressSpace& space, Registers& regs) {
