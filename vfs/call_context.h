@@ -37,6 +37,8 @@ class CallContext {
   // Sleeps until Wake(), `deadline` (ns, CLOCK_MONOTONIC) or an interruption. A Wake() since the
   // last Block() returns at once. Errors: ETIMEDOUT; kERESTARTSYS when a signal is pending.
   virtual Result<void> Block(int64_t deadline) = 0;
+  // The caller is about to end (Linux fatal_signal_pending()): long work without Block() gives up.
+  virtual bool IsEnding() const { return false; }
   virtual void Wake() = 0;  // From any thread, also under a wait queue's lock.
   // Wake() in two steps: Parker::Ring() of the result, without the locks under which this was called,
   // ends the sleep. Until then the sleeper may go on or not, after that it does. The caller may be gone meanwhile.

@@ -221,6 +221,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   int32_t tgid() const override;
   int32_t tid() const override;
   Result<void> Block(int64_t deadline) override;
+  bool IsEnding() const override { return IsKilled(); }
   void Wake() override { parker_.Unpark(); }
   const void* MarkWoken() override { return parker_.Mark(); }
   void SendSignal(int signo, bool to_group = false) override;

@@ -87,11 +87,13 @@ Result<void> PopulateDev(CallContext& ctx, Dentry& directory,
 }
 
 Result<RefPtr<FileSystem>> MakeDevtmpfs(CallContext& ctx, absl::string_view options,
-                                        const std::vector<DeviceNode>& extra) {
+                                        const std::vector<DeviceNode>& extra,
+                                        RefPtr<tmpfs::MemoryAccount> account) {
   tmpfs::Options defaults;
   defaults.mode = 0755;
   RefPtr<FileSystem> fs = TRY(
-      tmpfs::TmpfsFileSystem::New(options, defaults, uint64_t{4} << 30, "devtmpfs"));
+      tmpfs::TmpfsFileSystem::New(options, defaults, uint64_t{4} << 30, "devtmpfs",
+                                  std::move(account)));
   Result<void> filled = PopulateDev(ctx, *fs->RootDentry(), extra);
   if (filled.ok()) return fs;
   // As mounted and unmounted: lets it go.

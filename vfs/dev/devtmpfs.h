@@ -7,6 +7,7 @@
 
 #include "vfs/dentry.h"
 #include "vfs/inode.h"
+#include "vfs/tmpfs/memory_account.h"
 
 namespace caisson::vfs::dev {
 
@@ -26,7 +27,8 @@ Result<void> PopulateDev(CallContext& ctx, Dentry& directory,
 // A new file system of type "devtmpfs" with that in it, to be mounted at once (it lasts as long
 // as its mounts). `options` are tmpfs's; the default mode is 0755.
 Result<RefPtr<FileSystem>> MakeDevtmpfs(CallContext& ctx, absl::string_view options = "",
-                                        const std::vector<DeviceNode>& extra = {});
+                                        const std::vector<DeviceNode>& extra = {},
+                                        RefPtr<tmpfs::MemoryAccount> account = nullptr);
 
 }  // namespace caisson::vfs::dev
 

@@ -1,5 +1,8 @@
 #include "vfs/tmpfs/filesystem.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -11,6 +14,9 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kTmpfsMagic = 0x01021994;
+// What an inode and its name take of the sentry's memory.
+constexpr uint64_t kInodeBytes = 1024;
+constexpr uint64_t kMostPages = uint64_t{1} << 50;
 
 // memparse(): a number with k, m, g, t, p or e.
 bool ParseSize(absl::string_view text, uint64_t* value) {
@@ -50,7 +56,7 @@ bool Charge(std::atomic<uint64_t>& used, const std::atomic<uint64_t>& limit, uin
   uint64_t now = used.load(std::memory_order_relaxed);
   do {
     const uint64_t max = limit.load(std::memory_order_relaxed);
-    if (max != 0 && (n > max || now > max - n)) return false;
+    if (n > ~uint64_t{0} - now || (max != 0 && (n > max || now > max - n))) return false;
   } while (!used.compare_exchange_weak(now, now + n, std::memory_order_relaxed));
   return true;
 }
@@ -98,9 +104,10 @@ Result<Options> TmpfsFileSystem::Parse(absl::string_view data, const Options& de
 }
 
 TmpfsFileSystem::TmpfsFileSystem(absl::string_view type_name, const Options& options,
-                                 uint64_t memory_bytes)
+                                 uint64_t memory_bytes, RefPtr<MemoryAccount> account)
     : FileSystem(type_name),
       memory_bytes_(memory_bytes),
+      account_(std::move(account)),
       max_pages_(options.max_pages),
       max_inodes_(options.max_inodes),
       options_(options) {}
@@ -110,15 +117,18 @@ TmpfsFileSystem::~TmpfsFileSystem() = default;
 Result<RefPtr<TmpfsFileSystem>> TmpfsFileSystem::New(absl::string_view data,
                                                      const Options& defaults,
                                                      uint64_t memory_bytes,
-                                                     absl::string_view type_name) {
+                                                     absl::string_view type_name,
+                                                     RefPtr<MemoryAccount> account) {
   Options options = TRY(Parse(data, defaults, memory_bytes));
-  return RefPtr<TmpfsFileSystem>::Adopt(new TmpfsFileSystem(type_name, options, memory_bytes));
+  return RefPtr<TmpfsFileSystem>::Adopt(
+      new TmpfsFileSystem(type_name, options, memory_bytes, std::move(account)));
 }
 
 RefPtr<Inode> TmpfsFileSystem::root() {
   MutexLock lock(mu_);
   if (root_ == nullptr) {
     used_inodes_.fetch_add(1, std::memory_order_relaxed);
+    if (account_ != nullptr) account_->ChargeAnyway(kInodeBytes);
     root_ = MakeRef<Directory>(*this, options_.mode, options_.uid, options_.gid);
   }
   return root_;
@@ -190,17 +200,40 @@ Result<void> TmpfsFileSystem::Remount(CallContext& ctx, uint64_t flags, absl::st
   return {};
 }
 
-bool TmpfsFileSystem::ChargePages(uint64_t pages) { return Charge(used_pages_, max_pages_, pages); }
+bool TmpfsFileSystem::ChargePages(uint64_t pages) {
+  if (!Charge(used_pages_, max_pages_, pages)) return false;
+  if (account_ == nullptr || (pages <= kMostPages && account_->Charge(pages * kPage))) return true;
+  used_pages_.fetch_sub(pages, std::memory_order_relaxed);
+  return false;
+}
+
 void TmpfsFileSystem::UnchargePages(uint64_t pages) {
   used_pages_.fetch_sub(pages, std::memory_order_relaxed);
+  if (account_ != nullptr) account_->Uncharge(pages * kPage);
 }
+
 uint64_t TmpfsFileSystem::AvailablePages() const {
   const uint64_t max = max_pages_.load(std::memory_order_relaxed);
   const uint64_t used = used_pages_.load(std::memory_order_relaxed);
-  if (max == 0) return uint64_t{1} << 50;
-  return max > used ? max - used : 0;
+  uint64_t available = max == 0 ? kMostPages : max > used ? max - used : 0;
+  if (account_ != nullptr) available = std::min(available, account_->available() / kPage);
+  return available;
 }
-bool TmpfsFileSystem::ChargeInode() { return Charge(used_inodes_, max_inodes_, 1); }
-void TmpfsFileSystem::UnchargeInode() { used_inodes_.fetch_sub(1, std::memory_order_relaxed); }
+
+bool TmpfsFileSystem::HasRoom(uint64_t pages) const {
+  return account_ == nullptr || (pages <= kMostPages && account_->HasRoom(pages * kPage));
+}
+
+bool TmpfsFileSystem::ChargeInode() {
+  if (!Charge(used_inodes_, max_inodes_, 1)) return false;
+  if (account_ == nullptr || account_->Charge(kInodeBytes)) return true;
+  used_inodes_.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
+void TmpfsFileSystem::UnchargeInode() {
+  used_inodes_.fetch_sub(1, std::memory_order_relaxed);
+  if (account_ != nullptr) account_->Uncharge(kInodeBytes);
+}
 
 }  // namespace caisson::vfs::tmpfs

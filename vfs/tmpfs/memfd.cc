@@ -5,8 +5,8 @@
 
 namespace caisson::vfs::tmpfs {
 
-AnonymousFiles::AnonymousFiles()
-    : fs_(TmpfsFileSystem::New("").value()),
+AnonymousFiles::AnonymousFiles(RefPtr<MemoryAccount> account)
+    : fs_(TmpfsFileSystem::New("", {}, 0, "tmpfs", std::move(account)).value()),
       mount_(MakeRef<Mount>(fs_, fs_->RootDentry(), 0, "tmpfs")) {}
 
 Result<RefPtr<FileDescription>> AnonymousFiles::NewFile(CallContext& ctx,

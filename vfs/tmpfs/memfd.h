@@ -17,7 +17,7 @@ inline constexpr uint32_t kMfdCloexec = 1, kMfdAllowSealing = 2, kMfdHugetlb = 4
 // A kernel's mount for such files (Linux shm_mnt). One for each kernel; thread-safe.
 class AnonymousFiles {
  public:
-  AnonymousFiles();
+  explicit AnonymousFiles(RefPtr<MemoryAccount> account = nullptr);
 
   // memfd_create(2); close-on-exec is the caller's. Errors: EINVAL for flags or a name past 249
   // bytes.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "vfs/tmpfs/file.h"
 #include "vfs/tmpfs/window_cache.h"
@@ -16,9 +17,6 @@ namespace caisson::vfs::tmpfs {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr int kKeepSize = 1, kPunchHole = 2;  // FALLOC_FL_*.
-constexpr int kSigxfsz = 25;
-constexpr uint64_t kAllocateStep = uint64_t{256} << 20;
 
 uint64_t Pages(uint64_t bytes) { return bytes / kPage + (bytes % kPage != 0 ? 1 : 0); }
 
@@ -56,15 +54,19 @@ Result<RefPtr<FileDescription>> RegularFile::Open(CallContext& ctx, const OpenAr
 }
 
 void RegularFile::FillLocked(Attributes& attr) {
-  if (memfd_.valid() && !dense_) SyncChargeLocked();
+  if (memfd_.valid() && !dense_ && !allocating_) SyncChargeLocked();
   attr.size = size();
   attr.blocks = charged_ * (kPage / 512);
 }
 
-void RegularFile::SyncChargeLocked() {
+uint64_t RegularFile::HostPagesLocked() {
   struct stat st;
-  if (fstat(memfd_.get(), &st) != 0) return;
-  const uint64_t pages = static_cast<uint64_t>(st.st_blocks) * 512 / kPage;
+  if (fstat(memfd_.get(), &st) != 0) return charged_;
+  return static_cast<uint64_t>(st.st_blocks) * 512 / kPage;
+}
+
+void RegularFile::SyncChargeLocked() {
+  const uint64_t pages = HostPagesLocked();
   if (pages < charged_) {
     fs_.UnchargePages(charged_ - pages);
     charged_ = pages;
@@ -164,6 +166,7 @@ size_t RegularFile::ReadByHost(IoBuffer& to, uint64_t offset) {
 Result<size_t> RegularFile::Write(absl::Span<const char> from, const uint64_t* offset,
                                   uint64_t* at) {
   MutexLock lock(mu_);
+  AwaitAllocationLocked();
   const uint64_t start = offset != nullptr ? *offset : size();
   *at = start;
   if (from.empty()) return size_t{0};
@@ -192,26 +195,12 @@ Result<size_t> RegularFile::WriteSmallLocked(absl::Span<const char> from, uint64
   return n;
 }
 
-uint64_t RegularFile::HolePagesLocked(uint64_t start, uint64_t end) {
-  uint64_t holes = 0;
-  for (uint64_t at = start / kPage * kPage; at < end;) {
-    off_t data = lseek(memfd_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (data < 0 || static_cast<uint64_t>(data) >= end) return holes + Pages(end - at);
-    holes += (static_cast<uint64_t>(data) - at) / kPage;
-    off_t hole = lseek(memfd_.get(), data, SEEK_HOLE);
-    if (hole <= data) break;
-    // The file's end counts as a hole, also within a page.
-    at = Pages(static_cast<uint64_t>(hole)) * kPage;
-  }
-  return holes;
-}
-
 Result<size_t> RegularFile::WriteHostLocked(absl::Span<const char> from, uint64_t offset) {
   size_t n = from.size();
   const uint64_t pages_now = Pages(size());
   if (offset > pages_now * kPage) dense_ = false;
-  auto new_pages_for = [&](size_t bytes) ABSL_NO_THREAD_SAFETY_ANALYSIS -> uint64_t {  // Held.
-    if (!dense_) return fs_.has_page_limit() ? HolePagesLocked(offset, offset + bytes) : 0;
+  if (!dense_) return WriteHolesLocked(from, offset);
+  auto new_pages_for = [&](size_t bytes) {
     return std::max(Pages(offset + bytes), pages_now) - pages_now;
   };
   uint64_t new_pages = new_pages_for(n);
@@ -232,7 +221,23 @@ Result<size_t> RegularFile::WriteHostLocked(absl::Span<const char> from, uint64_
   return written;
 }
 
+Result<size_t> RegularFile::WriteHolesLocked(absl::Span<const char> from, uint64_t offset) {
+  size_t done = 0;
+  while (done < from.size()) {
+    const std::optional<Reservation> part = ReserveLocked(offset + done, offset + from.size());
+    if (!part) return done != 0 ? Result<size_t>(done) : Errno::kENOSPC;
+    const size_t want = part->end - (offset + done);
+    Result<size_t> n = HostWrite(memfd_.get(), from.subspan(done, want), offset + done);
+    if (!SettleLocked(*part)) n = Errno::kENOSPC;
+    if (!n.ok()) return done != 0 ? Result<size_t>(done) : n;
+    done += *n;
+    if (*n < want) break;
+  }
+  return done;
+}
+
 Result<void> RegularFile::ResizeLocked(uint64_t new_size) {
+  AwaitAllocationLocked();
   const uint64_t old = size();
   if (new_size > INT64_MAX) return Errno::kEFBIG;
   if (new_size == old) return {};
@@ -264,61 +269,6 @@ Result<void> RegularFile::ResizeLocked(uint64_t new_size) {
   return {};
 }
 
-// shmem_fallocate().
-Result<void> RegularFile::Allocate(CallContext& ctx, int mode, uint64_t offset, uint64_t length) {
-  if (length == 0) return Errno::kEINVAL;
-  if ((mode & ~(kKeepSize | kPunchHole)) != 0) return Errno::kEOPNOTSUPP;
-  if ((mode & kPunchHole) != 0 && (mode & kKeepSize) == 0) return Errno::kEOPNOTSUPP;
-  if (offset > INT64_MAX || length > INT64_MAX - offset) return Errno::kEFBIG;
-  const uint64_t end = offset + length;
-  MutexLock lock(mu_);
-  if ((mode & kPunchHole) != 0) {
-    if ((seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Errno::kEPERM;
-    if (memfd_.valid()) {
-      dense_ = false;
-      while (fallocate(memfd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                       static_cast<off_t>(offset), static_cast<off_t>(length)) != 0)
-        if (errno != EINTR) return FromHostErrno(errno);
-      SyncChargeLocked();
-    } else if (offset < small_size_) {
-      memset(small_.get() + offset, 0, std::min<uint64_t>(end, small_size_) - offset);
-    }
-    TouchModifiedLocked();
-    return {};
-  }
-  const bool grows = (mode & kKeepSize) == 0 && end > size();
-  if (grows && (seals_ & kSealGrow) != 0) return Errno::kEPERM;
-  if (grows && end > ctx.file_size_limit()) {
-    ctx.SendSignal(kSigxfsz);
-    return Errno::kEFBIG;
-  }
-  if (!memfd_.valid() && end <= kSmall && (grows || end <= size())) {
-    if (!GrowSmallLocked(end)) return Errno::kENOSPC;
-  } else {
-    TRY(MakeHostFileLocked());
-    dense_ = false;
-    const uint64_t holes = HolePagesLocked(offset, end);
-    if (!fs_.ChargePages(holes)) return Errno::kENOSPC;
-    charged_ += holes;
-    for (uint64_t at = offset; at < end;) {
-      const uint64_t step = std::min(end - at, kAllocateStep);
-      if (fallocate(memfd_.get(), grows ? 0 : FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
-                    static_cast<off_t>(step)) != 0) {
-        if (errno == EINTR) continue;
-        Errno error = FromHostErrno(errno);
-        if (grows && ftruncate(memfd_.get(), static_cast<off_t>(size())) != 0) error = Errno::kEIO;
-        SyncChargeLocked();
-        return error;
-      }
-      at += step;
-    }
-    SyncChargeLocked();
-  }
-  if (grows) size_.store(end, std::memory_order_release);
-  TouchModifiedLocked();
-  return {};
-}
-
 Result<int64_t> RegularFile::SeekExtent(int64_t offset, bool hole) {
   MutexLock lock(mu_);
   const uint64_t end = size();
@@ -336,9 +286,13 @@ Result<int64_t> RegularFile::SeekExtent(int64_t offset, bool hole) {
 
 Result<int> RegularFile::HostFd(bool for_shared_writing) {
   MutexLock lock(mu_);
+  if (for_shared_writing) AwaitAllocationLocked();
   if (for_shared_writing && (seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Errno::kEPERM;
   TRY(MakeHostFileLocked());
-  if (for_shared_writing) dense_ = false;  // The guest fills holes without asking.
+  if (for_shared_writing) {
+    dense_ = false;  // The guest fills holes without asking.
+    shared_for_writing_ = true;
+  }
   return memfd_.get();
 }
 
@@ -358,6 +312,7 @@ Result<void> RegularFile::AddSeals(uint32_t seals) {
                          kSealExec}) != 0)
     return Errno::kEINVAL;
   MutexLock lock(mu_);
+  AwaitAllocationLocked();
   if ((seals_ & kSealSeal) != 0) return Errno::kEPERM;
   if ((seals & kSealExec) != 0 && (mode_ & 0111) != 0)
     seals |= kSealShrink | kSealGrow | kSealWrite | kSealFutureWrite;

@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "base/io_buffer.h"
@@ -60,8 +62,35 @@ class RegularFile final : public Node {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<size_t> WriteHostLocked(absl::Span<const char> from, uint64_t offset)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Pages of [start, end) that hold no data yet.
-  uint64_t HolePagesLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<size_t> WriteHolesLocked(absl::Span<const char> from, uint64_t offset)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The holes of [start, end), to whole pages; some of them where there are very many. To the host a page that was
+  // allocated and not written yet is a hole too.
+  struct Range {
+    uint64_t start, end;
+  };
+  std::vector<Range> HolesLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Charges what data in [start, end) may need at most; where less is left [start, Reservation::end), and where nothing
+  // is left one page, whether or not it is there. SettleLocked() comes when the host has done its work.
+  struct Reservation {
+    uint64_t end = 0;
+    bool paid = true;     // Else:
+    uint64_t unpaid = 0;  // where the page is that was not charged,
+    uint64_t pages = 0;   // and what the host held before.
+  };
+  std::optional<Reservation> ReserveLocked(uint64_t start, uint64_t end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Charges what the host holds. False: a page that was not paid for was new; it is gone again.
+  bool SettleLocked(const Reservation& reserved) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  uint64_t HostPagesLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<void> PunchHoleLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Gives [start, end) of the host's file its pages, releasing mu_ meanwhile. Undone on failure.
+  Result<void> AllocateHostLocked(CallContext& ctx, uint64_t start, uint64_t end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // For who changes data, size or seals, or gives guests a way to.
+  void AwaitAllocationLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    while (allocating_) allocated_.Wait(mu_);
+  }
   // Sets the charge to what the host file holds.
   void SyncChargeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool GrowSmallLocked(size_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -76,6 +105,11 @@ class RegularFile final : public Node {
   std::atomic<uint64_t> size_{0};  // Changed under mu_, with release.
   uint64_t charged_ ABSL_GUARDED_BY(mu_) = 0;  // Pages.
   bool dense_ ABSL_GUARDED_BY(mu_) = true;
+  bool shared_for_writing_ ABSL_GUARDED_BY(mu_) = false;  // Since a guest had it mapped so first.
+  // A fallocate(2) is at work: who would change the file waits for it, as for Linux's i_rwsem; who
+  // reads does not.
+  bool allocating_ ABSL_GUARDED_BY(mu_) = false;
+  CondVar allocated_;
   bool in_windows_ ABSL_GUARDED_BY(mu_) = false;  // WindowCache may have views of it.
   uint32_t seals_ ABSL_GUARDED_BY(mu_);
 };
