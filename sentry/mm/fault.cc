@@ -14,6 +14,8 @@ namespace {
 constexpr uint64_t kStackChunk = 128 << 10;
 // A fault that the VMAs allow is tried again this often before it is a signal.
 constexpr int kMaxSpurious = 8;
+// Where memory is short, guest pages are made in pieces of this many bytes.
+constexpr size_t kPopulateStep = 4 << 20;
 }  // namespace
 
 bool MemoryManager::Impl::GrowStackLocked(uint64_t address) {
@@ -117,11 +119,34 @@ size_t MemoryManager::CopyOutPartial(GuestAddr to, absl::Span<const char> from) 
     size = std::min<uint64_t>(size, impl_->guest_range.end - to);
   }
   size_t done = 0;
+  // Less than a page is nearly always of a page that is there.
+  const bool watched = size >= kPageSize && impl_->headroom != nullptr && impl_->headroom->limited();
   while (done < size) {
-    done += space_->CopyOut(to + done, from.subspan(done, size - done));
-    if (done >= size || !impl_->Repair(to + done)) break;
+    const size_t part = watched ? std::min(size - done, kPopulateStep) : size - done;
+    if (watched && !impl_->MakePages(to + done, part)) break;
+    const size_t copied = space_->CopyOut(to + done, from.subspan(done, part));
+    done += copied;
+    if (done >= size || (copied < part && !impl_->Repair(to + done))) break;
   }
   return done;
+}
+
+// A page that is missing when the sentry copies is allocated by the sentry's call, in the guest's
+// name. Where the memory limit does not allow that the host's OOM killer ends a guest process, the
+// largest; if it is this one, its memory cannot be freed before our call returns, which waits for
+// memory to be freed: one innocent process after another is ended. A process that allocates for
+// itself dies of that at once.
+bool MemoryManager::Impl::MakePages(GuestAddr to, size_t length) {
+  if (!headroom->IsShort(length)) return true;
+  MapOp op;
+  op.kind = MapOp::Kind::kPopulate;
+  op.protection = platform::kProtWrite;
+  op.addr = GuestAddr(PageRoundDown(to.value));
+  op.length = PageRoundUp(to.value + length) - op.addr.value;
+  // No mapping changes, so the lock is not needed; the platform has its own. Other failures (no
+  // MADV_POPULATE_WRITE before Linux 5.14, a page that is not there) are the copy's to find.
+  Result<void> made = ApplyOne(op);
+  return made.ok() || made.error() != Errno::kEIO;
 }
 
 Result<void> MemoryManager::CopyIn(GuestAddr from, absl::Span<char> to) {

@@ -1,3 +1,8 @@
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "sentry/mm/testing/mm_test.h"
 
 namespace caisson::mm::testing {
@@ -100,6 +105,118 @@ TEST_F(MmTest, IoBufferCrossesVectorsAndStopsAtFaults) {
   EXPECT_EQ(Get(a, 3), "abc");
   EXPECT_EQ(Get(a + 2 * kPageSize, 2), "de");
   EXPECT_EQ(ErrorOf(buffer.Put({"x", 1})), Errno::kEFAULT);
+}
+
+// Memory of which little is left, or plenty.
+class ShortMemory final : public SharedMemoryFactory {
+ public:
+  ShortMemory() { Set(0); }
+  void Set(uint64_t used) {
+    Write(usage_, absl::StrCat(used));
+    Write(limit_, absl::StrCat(kLimit));
+    headroom_.Renew();
+  }
+  Result<RefPtr<vfs::FileDescription>> NewSharedAnonymous(vfs::CallContext&, uint64_t) override {
+    return Errno::kENODEV;
+  }
+  MemoryHeadroom* headroom() override { return &headroom_; }
+  static constexpr uint64_t kLimit = uint64_t{1} << 30;
+
+ private:
+  static UniqueFd File(int* fd) {
+    *fd = memfd_create("cgroup", MFD_CLOEXEC);
+    return UniqueFd(*fd);
+  }
+  static void Write(int fd, const std::string& text) {
+    CHECK(ftruncate(fd, 0) == 0);
+    CHECK(pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()));
+  }
+  int usage_ = -1, limit_ = -1, statistics_ = -1;
+  MemoryHeadroom headroom_{{File(&usage_), File(&limit_), File(&statistics_)}};
+};
+
+class ShortMemoryTest : public MmTest {
+ protected:
+  ShortMemoryTest() { mm_ = MemoryManager::New(platform_, &memory_).value(); }
+  FakeAddressSpace& space() { return static_cast<FakeAddressSpace&>(mm_->address_space()); }
+  // "start+pages" of what was populated, in pages from kBase.
+  std::string Populated() {
+    std::string out;
+    for (const platform::MapOp& op : space().TakeLog()) {
+      if (op.kind != platform::MapOp::Kind::kPopulate) continue;
+      EXPECT_EQ(op.protection, kWrite);
+      absl::StrAppend(&out, (op.addr.value - kBase) / kPageSize, "+", op.length / kPageSize, " ");
+    }
+    return out;
+  }
+  ShortMemory memory_;
+};
+
+TEST_F(ShortMemoryTest, CopiesMakeTheirPagesInTheGuest) {
+  Fixed(0, 8);
+  memory_.Set(ShortMemory::kLimit);
+  Put(GuestAddr(kBase + 100), std::string(2 * kPageSize, 'x'));
+  EXPECT_EQ(Populated(), "0+3 ");
+  EXPECT_EQ(Get(GuestAddr(kBase + 100), 3), "xxx");
+  Put(GuestAddr(kBase), std::string(100, 'y'));
+  EXPECT_EQ(Populated(), "") << "less than a page";
+}
+
+TEST_F(ShortMemoryTest, CopiesDoNotWherePlentyIsLeft) {
+  Fixed(0, 8);
+  Put(GuestAddr(kBase), std::string(8 * kPageSize, 'x'));
+  EXPECT_EQ(Populated(), "");
+}
+
+TEST_F(ShortMemoryTest, LargeCopiesGoInPieces) {
+  Fixed(0, 2048);
+  memory_.Set(ShortMemory::kLimit);
+  Put(GuestAddr(kBase), std::string(6 << 20, 'x'));
+  EXPECT_EQ(Populated(), "0+1024 1024+512 ");
+  EXPECT_EQ(Get(GuestAddr(kBase + (6 << 20) - 2), 3), absl::string_view("xx\0", 3));
+}
+
+TEST_F(ShortMemoryTest, APieceThatEndsEarlyEndsTheCopy) {
+  Fixed(0, 1100);
+  memory_.Set(ShortMemory::kLimit);
+  const std::string text(6 << 20, 'x');
+  EXPECT_EQ(mm_->CopyOutPartial(GuestAddr(kBase), {text.data(), text.size()}), 1100 * kPageSize);
+  EXPECT_EQ(mm_->CopyOutPartial(GuestAddr(kBase + 1100 * kPageSize), {text.data(), kPageSize}), 0u);
+}
+
+TEST_F(ShortMemoryTest, StacksGrowAllTheSame) {
+  Fixed(1000, 4, kReadWrite, kMapPrivate | kMapGrowsdown);
+  memory_.Set(ShortMemory::kLimit);
+  Put(GuestAddr(kBase + 996 * kPageSize), std::string(8 * kPageSize, 's'));
+  EXPECT_EQ(Get(GuestAddr(kBase + 996 * kPageSize), 2), "ss");
+}
+
+TEST_F(ShortMemoryTest, WithoutPopulateCopiesGoOn) {
+  Fixed(0, 2);
+  memory_.Set(ShortMemory::kLimit);
+  space().FailOp(0, Errno::kEINVAL);
+  Put(GuestAddr(kBase), std::string(kPageSize, 'x'));
+  EXPECT_EQ(Get(GuestAddr(kBase), 1), "x");
+}
+
+TEST_F(ShortMemoryTest, ADeadProcessIsNotCopiedTo) {
+  Fixed(0, 2);
+  memory_.Set(ShortMemory::kLimit);
+  space().FailOp(0, Errno::kEIO);
+  const std::string text(kPageSize, 'x');
+  EXPECT_EQ(mm_->CopyOut(GuestAddr(kBase), {text.data(), text.size()}).error(), Errno::kEFAULT);
+  EXPECT_EQ(Get(GuestAddr(kBase), 1), absl::string_view("\0", 1));
+}
+
+TEST_F(ShortMemoryTest, AForkedProcessIsWatchedToo) {
+  Fixed(0, 2);
+  RefPtr<MemoryManager> child = mm_->Fork().value();
+  memory_.Set(ShortMemory::kLimit);
+  const std::string text(kPageSize, 'x');
+  ASSERT_TRUE(child->CopyOut(GuestAddr(kBase), {text.data(), text.size()}).ok());
+  EXPECT_EQ(Populated(), "");
+  mm_ = child;
+  EXPECT_EQ(Populated(), "0+1 ");
 }
 
 }  // namespace

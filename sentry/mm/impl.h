@@ -56,10 +56,14 @@ class MemoryManager::Impl {
   bool IsGuestRange(GuestAddr address, uint64_t length) const;
   // After a copy that stopped at `address`: whether a repair makes another try worthwhile.
   bool Repair(GuestAddr address) ABSL_LOCKS_EXCLUDED(mu);
+  // Before a copy to the guest: where memory is short, has the guest's own process make the pages
+  // that are missing. False if it is gone.
+  bool MakePages(GuestAddr to, size_t length) ABSL_LOCKS_EXCLUDED(mu);
 
   platform::Platform& platform;
   platform::AddressSpace& space;
   SharedMemoryFactory* const shared_memory;
+  MemoryHeadroom* const headroom;  // Its; may be null.
   const AddrRange guest_range;
   std::atomic<uint64_t> stack_limit{8 << 20};  // Relaxed: a limit, checked at each growth.
   std::atomic<int> dumpable{1};                // Relaxed: a flag of its own.

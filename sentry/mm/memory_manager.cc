@@ -28,6 +28,7 @@ MemoryManager::Impl::Impl(platform::Platform& platform_in, platform::AddressSpac
     : platform(platform_in),
       space(space_in),
       shared_memory(shared_memory_in),
+      headroom(shared_memory_in != nullptr ? shared_memory_in->headroom() : nullptr),
       guest_range(platform_in.guest_range()),
       tree(guest_range),
       mmap_base(guest_range.end.value) {}

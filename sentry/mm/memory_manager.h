@@ -11,6 +11,7 @@
 
 #include "absl/strings/string_view.h"
 #include "base/guest_addr.h"
+#include "base/memory_headroom.h"
 #include "base/io_buffer.h"
 #include "base/mutex.h"
 #include "base/ref.h"
@@ -61,6 +62,8 @@ class SharedMemoryFactory {
                                                           absl::string_view name, uint64_t length) {
     return NewSharedAnonymous(ctx, length);
   }
+  // Of what the address spaces' memory counts against; null: nobody can tell. Outlives them.
+  virtual MemoryHeadroom* headroom() { return nullptr; }
 };
 
 // Something that counts its mappings (a System V segment). All VMAs that come from one Mmap() hold
