@@ -183,6 +183,20 @@ absl::Status Cgroup::Apply(const oci::Resources& resources) const {
   return absl::OkStatus();
 }
 
+std::array<UniqueFd, 3> Cgroup::OpenMemoryFiles() const {
+  bool is_v2 = false;
+  const std::string dir = DirOf("memory", is_v2);
+  std::array<UniqueFd, 3> files;
+  if (dir.empty()) return files;
+  const char* const names[] = {is_v2 ? "memory.current" : "memory.usage_in_bytes",
+                               is_v2 ? "memory.max" : "memory.limit_in_bytes", "memory.stat"};
+  for (size_t i = 0; i < files.size(); ++i) {
+    files[i].reset(open(absl::StrCat(dir, "/", names[i]).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!files[i]) return {};
+  }
+  return files;
+}
+
 UniqueFd Cgroup::OpenV2() const {
   auto v2 = paths_.find("");
   if (v2 == paths_.end()) return UniqueFd();

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -47,6 +48,8 @@ class Cgroup {
   absl::Status Apply(const oci::Resources& resources) const;
   // Its directory of v2, for CLONE_INTO_CGROUP; invalid if there is none.
   UniqueFd OpenV2() const;
+  // Memory: usage, limit and statistics, for reading. None of them where one is missing.
+  std::array<UniqueFd, 3> OpenMemoryFiles() const;
   // Moves the calling process, which has one thread; `in_v2`: not in v2, where it is already.
   absl::Status Join(bool in_v2 = false) const;
   // Ends what is in it and removes the directories; those that are gone are fine.

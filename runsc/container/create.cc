@@ -153,6 +153,7 @@ class Creation {
     if (!cgroup_.empty()) {
       start.join_cgroup = [this](bool in_v2) { return cgroup_.Join(in_v2); };
       start.cgroup_v2 = cgroup_.OpenV2();
+      start.memory = cgroup_.OpenMemoryFiles();
     }
     absl::StatusOr<SandboxProcesses> processes =
         StartSandbox(std::move(start), [this](pid_t monitor) { return RunCreateHooks(monitor); });

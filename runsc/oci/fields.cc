@@ -120,7 +120,7 @@ constexpr Field kFields[] = {
      "v1, v2 and hybrid; the systemd form (SLICE:PREFIX:NAME) with --systemd-cgroup is an error"},
     {"linux.resources.devices", Fate::kIgnored,
      "no host device is reachable from inside, whatever this list says"},
-    {"linux.resources.memory.limit", Fate::kHost, "and shown inside"},
+    {"linux.resources.memory.limit", Fate::kHost, "and shown inside; files in memory end below it with ENOSPC; `update` of a paused container changes the host's side only"},
     {"linux.resources.memory.reservation", Fate::kHost, ""},
     {"linux.resources.memory.swap", Fate::kHost, ""},
     {"linux.resources.memory.kernel", Fate::kIgnored, "the kernel has no such limit any more"},

@@ -118,7 +118,10 @@ absl::StatusOr<ChildProcess> SpawnSentry(const SandboxStart& start, const HostFd
     role.fds = {{"listener", listener},
                 {"owner", links.owner.second.get()},
                 {"control", links.control.second.get()},
-                {"log", start.debug_log_fd}};
+                {"log", start.debug_log_fd},
+                {"memory-usage", start.memory[0].get()},
+                {"memory-limit", start.memory[1].get()},
+                {"memory-statistics", start.memory[2].get()}};
     role.stderr_fd = links.error_write.get();
     return confine::ExecRole(host.exe.get(), role);
   };
@@ -194,6 +197,7 @@ absl::Status LaunchSandbox(SandboxStart& start, HostFds& host, UniqueFd listener
   std::vector<int> kept = {listener.get(), start.log_fd, start.debug_log_fd};
   for (const GoferSource& source : start.gofers) kept.push_back(source.path_fd.get());
   kept.push_back(start.exit_status.get());
+  for (const UniqueFd& fd : start.memory) kept.push_back(fd.get());
   RETURN_IF_ERROR(KeepOnly(host, start.stdio, kept));
   GoferSide gofer_side;
   std::vector<UniqueFd> sentry_sockets;

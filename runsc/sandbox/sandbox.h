@@ -55,6 +55,8 @@ struct SandboxStart {
   // the one of `cgroup_v2`, a directory, already.
   std::function<absl::Status(bool in_v2)> join_cgroup;
   UniqueFd cgroup_v2;
+  // The container's memory: usage, limit and statistics, open for reading; or none of them.
+  std::array<UniqueFd, 3> memory;
 };
 
 // What `create` learns and the state file keeps.

@@ -84,12 +84,14 @@ absl::Status Confine(const protocol::SandboxConfig& config) {
 // there; entering the empty root changes the root of every process in this mount namespace, so the
 // zygote's too, whose directory must be the root for that (pivot_root(2)).
 absl::Status Boot(const protocol::SandboxConfig& config, bool host_network,
-                  const SentryParts& parts) {
+                  MemoryHeadroom::Files memory, const SentryParts& parts) {
   if (chdir("/") != 0) return HostErrnoStatus(errno, "chdir to /");
   if (!host_network && unshare(CLONE_NEWNET) != 0) {
     return HostErrnoStatus(errno, "new network namespace");
   }
-  if (parts.open_platform) RETURN_IF_ERROR(parts.open_platform(config, LearnHostFacts()));
+  HostFacts facts = LearnHostFacts();
+  if (memory.usage) facts.headroom = std::make_shared<MemoryHeadroom>(std::move(memory));
+  if (parts.open_platform) RETURN_IF_ERROR(parts.open_platform(config, facts));
   RETURN_IF_ERROR(confine::EnterEmptyRoot());
   return Confine(config);
 }
@@ -103,6 +105,9 @@ int RunSentry(int argc, char** argv, const SentryParts& parts) {
   UniqueFd owner = args->TakeFd("owner");
   UniqueFd control = args->TakeFd("control");
   UniqueFd log = args->TakeFd("log");
+  MemoryHeadroom::Files memory{.usage = args->TakeFd("memory-usage"),
+                               .limit = args->TakeFd("memory-limit"),
+                               .statistics = args->TakeFd("memory-statistics")};
   // What it writes to standard error the monitor logs.
   SetLogTarget(log ? log.get() : STDERR_FILENO, log ? LogFormat::kText : LogFormat::kRelayed,
                LogLevel::kWarning);
@@ -125,7 +130,7 @@ int RunSentry(int argc, char** argv, const SentryParts& parts) {
                                                : LogFormat::kText,
                LevelFromName(config.log_level()));
 
-  absl::Status booted = Boot(config, args->IntOption("host-network") != 0, parts);
+  absl::Status booted = Boot(config, args->IntOption("host-network") != 0, std::move(memory), parts);
   if (!booted.ok()) {
     LOG_ERROR("sentry: ", booted.message());
     SendReply(owner.get(), ErrorReply(protocol::Reply::INTERNAL, booted.message()));

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "base/memory_headroom.h"
 #include "sentry/boot/kernel_control.h"
 #include "sentry/protocol/container.pb.h"
 
@@ -16,6 +17,8 @@ namespace caisson::boot {
 // What was learned from the host's files while they could still be read.
 struct HostFacts {
   int seccomp_filters = 0;  // Of an outer container or service (docs/platform rules, 2).
+  // Of the container's memory; null where the monitor gave none.
+  std::shared_ptr<MemoryHeadroom> headroom;
 };
 
 struct SentryParts {

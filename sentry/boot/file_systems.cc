@@ -16,18 +16,20 @@ using kernel::FileSystemTypes;
 void RegisterFileSystems(kernel::Kernel& kernel) {
   FileSystemTypes& types = kernel.file_system_types();
   const uint64_t memory = kernel.config().total_memory;
-  auto tmpfs = [memory](vfs::CallContext&, absl::string_view, absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
+  const RefPtr<vfs::tmpfs::MemoryAccount>& account = kernel.file_memory();
+  auto tmpfs = [memory, account](vfs::CallContext&, absl::string_view, absl::string_view options) -> Result<RefPtr<vfs::FileSystem>> {
     // Half of the memory is the default size (tmpfs(5)).
     vfs::tmpfs::Options defaults;
     defaults.max_pages = memory / 2 / kPageSize;
-    return RefPtr<vfs::FileSystem>(TRY(vfs::tmpfs::TmpfsFileSystem::New(options, defaults, memory)));
+    return RefPtr<vfs::FileSystem>(
+        TRY(vfs::tmpfs::TmpfsFileSystem::New(options, defaults, memory, "tmpfs", account)));
   };
   types.Register("tmpfs", {.make = tmpfs, .in_user_namespace = true});
   types.Register("overlay", {.make = [](vfs::CallContext& ctx, absl::string_view, absl::string_view options) {
                                return vfs::overlay::MountOverlay(ctx, options);
                              }});
-  types.Register("devtmpfs", {.make = [](vfs::CallContext& ctx, absl::string_view, absl::string_view options) {
-                                return vfs::dev::MakeDevtmpfs(ctx, options);
+  types.Register("devtmpfs", {.make = [account](vfs::CallContext& ctx, absl::string_view, absl::string_view options) {
+                                return vfs::dev::MakeDevtmpfs(ctx, options, {}, account);
                               }});
   types.Register("devpts",
                  {.make = [&kernel](vfs::CallContext& ctx, absl::string_view,

@@ -184,8 +184,9 @@ Reply SandboxKernel::Debug(const protocol::DebugRequest& request) {
 Reply SandboxKernel::Update(const protocol::UpdateRequest& request) {
   std::shared_ptr<ContainerState> state = Find(request.container_id());
   if (!state) return NoContainer(request.container_id());
-  if (request.memory_limit() != 0) state->container->set_memory_limit(request.memory_limit());
-  if (request.pids_limit() != 0) state->container->set_pids_limit(request.pids_limit());
+  // Both are what holds now; 0 is no limit.
+  kernel_.SetMemoryLimit(*state->container, request.memory_limit());
+  state->container->set_pids_limit(request.pids_limit());
   return Reply();
 }
 

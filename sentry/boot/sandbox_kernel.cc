@@ -71,6 +71,7 @@ Reply SandboxKernel::CreateContainer(protocol::Container spec, std::vector<Uniqu
   if (!mounts.ok()) return ErrorReply(Reply::INVALID, mounts.status().message());
   state->mounts = std::move(*mounts);
   state->container = MakeRef<kernel::Container>(spec.id(), spec.pids_limit(), spec.memory_limit(), spec.cgroup_path());
+  kernel_.SetMemoryLimit(*state->container, spec.memory_limit());
   state->namespaces = MakeRef<kernel::NamespaceSet>();
   state->namespaces->mount = state->mounts.ns;
   state->namespaces->uts = MakeRef<kernel::UtsNamespace>(

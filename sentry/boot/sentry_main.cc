@@ -60,6 +60,7 @@ int SentryMain(int argc, char** argv) {
   SentryParts parts;
   parts.open_platform = [&](const protocol::SandboxConfig& config, const HostFacts& facts) -> absl::Status {
     kernel_config = ToKernelConfig(config);
+    kernel_config.headroom = facts.headroom;
     ASSIGN_OR_RETURN(platform, OpenPlatform(config, facts));
     return absl::OkStatus();
   };

@@ -40,7 +40,10 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, SyscallDispatcher& 
       boot_id_(RandomId()),
       root_user_ns_(MakeRef<auth::UserNamespace>()),
       root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)),
-      anon_inode_(MakeRef<vfs::AnonFileSystem>()->root()) {}
+      file_memory_(MakeRef<vfs::tmpfs::MemoryAccount>(config_.headroom)),
+      anon_inode_(MakeRef<vfs::AnonFileSystem>()->root()) {
+  file_memory_->SetMemory(config_.total_memory);
+}
 
 Kernel::~Kernel() {
   // Ended tasks' host threads are on their last instructions.
@@ -192,10 +195,20 @@ std::string Kernel::KernelLog() const {
                       " CPUs, memory ", config_.total_memory >> 10, "K\n<6>[    0.000001] Run /sbin/init as init process\n");
 }
 
+uint64_t Kernel::TotalMemory(const Container& container) const {
+  const uint64_t limit = container.memory_limit(), total = config_.total_memory;
+  return limit != 0 && limit < total ? limit : total;
+}
+
+void Kernel::SetMemoryLimit(Container& container, uint64_t bytes) {
+  container.set_memory_limit(bytes);
+  file_memory_->SetMemory(TotalMemory(container));
+  if (config_.headroom) config_.headroom->Renew();
+}
+
 Kernel::MemoryInfo Kernel::GetMemoryInfo(const Container& container) {
   MemoryInfo info;
-  info.total = config_.total_memory;
-  if (uint64_t limit = container.memory_limit(); limit != 0 && limit < info.total) info.total = limit;
+  info.total = TotalMemory(container);
   for (const RefPtr<ThreadGroup>& g : ThreadGroups()) {
     RefPtr<mm::MemoryManager> mm;
     {

@@ -47,6 +47,8 @@ struct KernelConfig {
   uint64_t total_memory = 0;       // Bytes.
   uint64_t hwcap = 0, hwcap2 = 0;
   uint64_t max_tasks = 8192;       // Of the sandbox, zombies included: each is a thread of the host's.
+  // Of the cgroup that the sandbox is in; null if nobody can tell.
+  std::shared_ptr<MemoryHeadroom> headroom;
 };
 
 // Thread-safe. Lock order: tasks lock, then a thread group's signal lock, then Task::mu_.
@@ -74,6 +76,10 @@ class Kernel {
   vfs::PipeFactory& pipes() { return pipes_; }
   const NamespaceFiles& namespace_files() const { return namespace_files_; }
   mm::SharedMemoryFactory& shared_memory() { return shared_memory_; }
+  // What all files in memory are charged to.
+  const RefPtr<vfs::tmpfs::MemoryAccount>& file_memory() const { return file_memory_; }
+  // The container's memory limit is this from now on (bytes; 0: none).
+  void SetMemoryLimit(Container& container, uint64_t bytes);
   vfs::tmpfs::AnonymousFiles& anonymous_files() { return anonymous_files_; }
   int64_t boot_time() const { return boot_time_; }            // CLOCK_BOOTTIME at start, ns.
   int64_t boot_realtime() const { return boot_realtime_; }  // CLOCK_REALTIME at start, ns.
@@ -174,6 +180,8 @@ class Kernel {
     uint64_t total = 0, free = 0, available = 0, used = 0, shared = 0, cached = 0;
   };
   MemoryInfo GetMemoryInfo(const Container& container);
+  // What the container sees as all memory, bytes.
+  uint64_t TotalMemory(const Container& container) const;
 
   // An unsupported call, option or ioctl: logged once, counted.
   void NoteUnsupported(const std::string& what);
@@ -215,20 +223,24 @@ class Kernel {
   vfs::DeviceRegistry devices_;
   vfs::PipeFactory pipes_;
   const NamespaceFiles namespace_files_;
-  vfs::tmpfs::AnonymousFiles anonymous_files_;
+  const RefPtr<vfs::tmpfs::MemoryAccount> file_memory_;
+  vfs::tmpfs::AnonymousFiles anonymous_files_{file_memory_};
   class SharedMemory final : public mm::SharedMemoryFactory {
    public:
-    explicit SharedMemory(vfs::tmpfs::AnonymousFiles& files) : files_(files) {}
+    SharedMemory(vfs::tmpfs::AnonymousFiles& files, MemoryHeadroom* headroom)
+        : files_(files), headroom_(headroom) {}
     Result<RefPtr<vfs::FileDescription>> NewSharedAnonymous(vfs::CallContext& ctx, uint64_t length) override {
       return files_.NewSharedAnonymous(ctx, length);
     }
     Result<RefPtr<vfs::FileDescription>> NewSegment(vfs::CallContext& ctx, absl::string_view name, uint64_t length) override {
       return files_.NewFile(ctx, name, length, 0600, 0);
     }
+    MemoryHeadroom* headroom() override { return headroom_; }
 
    private:
     vfs::tmpfs::AnonymousFiles& files_;
-  } shared_memory_{anonymous_files_};
+    MemoryHeadroom* const headroom_;
+  } shared_memory_{anonymous_files_, config_.headroom.get()};
   const RefPtr<vfs::Inode> anon_inode_;
   Mutex tasks_mu_;
   std::map<const ThreadGroup*, std::vector<std::function<void(int32_t)>>> exit_callbacks_
