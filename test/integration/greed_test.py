@@ -40,6 +40,17 @@ def in_debian(script, limits=None, timeout=90, host_files=None, **process):
     return result
 
 
+def in_busybox(script, limits):
+    """Runs a shell script in a busybox root; returns the result, with nothing left of it."""
+    config = lib.spec(args=["/bin/sh", "-c", script])
+    config["linux"]["resources"] = limits
+    name = new_name()
+    result = workspace.run(box.root, config, timeout=60, name=name)
+    true(result.status != "timeout", f"it hangs: {result}")
+    check_nothing_left(name)
+    return result
+
+
 @case
 def guest_exhausts_memory():
     result = in_debian("import os\npid = os.fork()\nif pid == 0:\n x = bytearray(1 << 20) * 400; x[::4096] = b'y' * len(x[::4096]); os._exit(0)\n"
@@ -126,6 +137,41 @@ def guest_fills_a_tmpfs():
     result = in_debian("import os\nf = open('/dev/shm/x', 'wb', buffering=0); n = 0\ntry:\n while n < 1 << 30: n += f.write(b'z' * 65536)\nexcept OSError as e: print(e.errno, n >> 20)\n"
                        "os.unlink('/dev/shm/x'); f.close(); print(open('/dev/shm/y', 'wb').write(b'w' * 100000))")
     equal((result.status, result.out), (0, "28 64\n100000\n"), str(result))
+
+
+SMALL = {"memory": {"limit": 128 << 20, "swap": 128 << 20}}
+
+
+@case
+def guest_allocates_more_file_memory_than_its_limit():
+    """The sentry is who allocates it: ENOSPC, before the host's OOM killer looks for somebody."""
+    result = in_debian("import os\nf = os.memfd_create('x')\ntry: os.posix_fallocate(f, 0, 200 << 20)\nexcept OSError as e: print(e.errno, os.fstat(f).st_blocks)\n"
+                       "n = 0\ntry:\n while n < 200 << 20: n += os.write(f, b'z' * (1 << 20))\nexcept OSError as e: print(e.errno, 60 < n >> 20 < 128)\n"
+                       "g = open('/dev/shm/x', 'wb', buffering=0)\ntry: os.posix_fallocate(g.fileno(), 0, 60 << 20)\nexcept OSError as e: print(e.errno)\n"
+                       "os.ftruncate(f, 0); print(os.posix_fallocate(g.fileno(), 0, 60 << 20)); os.close(f); print(os.system('true'))", SMALL)
+    equal((result.status, result.out), (0, "28 0\n28 True\n28\nNone\n0\n"), str(result))
+
+
+@case
+def guest_fills_file_memory_through_mappings():
+    """Nobody asks the sentry for what a store needs: the host ends who stored. Then there is room again, and what a store
+    has taken counts where the sentry allocates."""
+    result = in_debian("import mmap, os, time\npid = os.fork()\nif pid == 0:\n f = os.memfd_create('x'); os.ftruncate(f, 200 << 20); m = mmap.mmap(f, 200 << 20)\n"
+                       " for i in range(0, 200 << 20, 4096): m[i] = 1\n os._exit(0)\nprint(os.waitpid(pid, 0)[1] & 127)\n"
+                       "f = os.memfd_create('y'); os.ftruncate(f, 70 << 20); m = mmap.mmap(f, 70 << 20)\nfor i in range(0, 70 << 20, 4096): m[i] = 1\n"
+                       "g = os.memfd_create('z')\ntry: os.posix_fallocate(g, 0, 60 << 20)\nexcept OSError as e: print(e.errno)\n"
+                       "m.close(); os.close(f); print(os.posix_fallocate(g, 0, 60 << 20))", SMALL)
+    equal((result.status, result.out), (0, "9\n28\nNone\n"), str(result))
+
+
+@case
+def guest_reads_into_more_memory_than_its_limit():
+    """The reader is ended, whose pages the sentry's copy needs, and none of its neighbours."""
+    script = ("i=0; while [ $i -lt 10 ]; do dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null; echo $?; i=$((i+1)); done; echo alive")
+    result = in_busybox(script, {"memory": {"limit": 64 << 20, "swap": 64 << 20}})
+    lines = result.out.split()
+    equal((result.status, lines[10:]), (0, ["alive"]), str(result))
+    equal([line for line in lines[:10] if line not in ("137", "1")], [], str(result))
 
 
 @case
