@@ -107,6 +107,21 @@ TEST_F(LimitsTest, V2IoThrottle) {
   EXPECT_EQ(Content("io.max"), "8:16 wiops=max");
 }
 
+TEST_F(LimitsTest, MemoryFilesAreOpenForReadingOrNotAtAll) {
+  for (const char* file : {"memory.usage_in_bytes", "memory.limit_in_bytes"}) Make(file, "7\n");
+  Cgroup group(Paths{{"memory", dir_}});
+  EXPECT_FALSE(group.OpenMemoryFiles()[0]) << "without memory.stat";
+  Make("memory.stat", "shmem 1\n");
+  const std::array<UniqueFd, 3> files = group.OpenMemoryFiles();
+  for (const UniqueFd& fd : files) {
+    char text[16];
+    ASSERT_TRUE(fd);
+    EXPECT_GT(pread(fd.get(), text, sizeof(text), 0), 0);
+    EXPECT_EQ(fcntl(fd.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+  }
+  EXPECT_FALSE(Cgroup().OpenMemoryFiles()[0]);
+}
+
 TEST_F(LimitsTest, UnifiedFileNamesStayInTheGroup) {
   Make("cgroup.procs");
   Cgroup group(Paths{{"", dir_}});
