@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -114,6 +115,38 @@ TEST_F(PatchedCallTest, AllRegistersMakeTheRoundTrip) {
 }
 
 // As a return from a handler does.
+// Instructions between the `mov` of the number and the call, as in glibc's futex calls, run once a call,
+// wherever an interrupt finds the thread.
+TEST_F(PatchedCallTest, WhatStandsBeforeTheCallRunsOnce) {
+  Start([](Code& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.inc(c.rdi);
+    c.mov(c.eax, kNumber);
+    c.add(c.r10, 5);
+    c.xor_(c.esi, 0x81);
+    c.syscall();
+    c.jmp(again);
+  });
+  regs_.r10 = regs_.rsi = 0;
+  const uint64_t before = Count("patched");
+  {
+    const Interrupter interrupter(*context_);
+    const time_t deadline = time(nullptr) + 2;
+    while (time(nullptr) < deadline && !HasFatalFailure()) {
+      ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+      ASSERT_EQ(regs_.orig_rax, kNumber);
+      ASSERT_EQ(regs_.rdi, ++calls_);
+      ASSERT_EQ(regs_.r10, 5 * calls_);
+      ASSERT_EQ(regs_.rsi, calls_ % 2 * 0x81);
+      regs_.rax = calls_;
+    }
+  }
+  context_->Detach();
+  EXPECT_GT(calls_, 1000u);
+  EXPECT_TRUE(TestPlatformName() == "ptrace" || Count("patched") - before > calls_ / 2);
+}
+
 TEST_F(PatchedCallTest, AnAnswerCanReplaceRcxAndR11) {
   Start([](Code& c) {
     Xbyak::Label again;
