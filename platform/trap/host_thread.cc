@@ -137,6 +137,7 @@ void InitThreadPage(const stub::Slots& slots, size_t index) {
   page->stack_size = kStackSize;
   page->signal_mask = kGuestSignalMask;
   page->answers = 0;
+  page->waiters = stub::kWaitersAddr;
 }
 
 HostThread::Stop HostThread::Broken(const char* why) {

@@ -9,6 +9,8 @@
 #include <functional>
 #include <optional>
 
+#include "platform/trap/call_rules.h"
+
 namespace Xbyak {
 class CodeGenerator;
 }
@@ -24,9 +26,6 @@ struct SiteRecord {
 static_assert(sizeof(SiteRecord) == 8);
 // How far before the record of a site with a hop its stub's `syscall` is.
 inline constexpr uint64_t kRecordToEscape = 28;
-
-// Calls that a thread answers itself from its thread page, in the order of the page's fields.
-inline constexpr std::array<uint32_t, 6> kAnsweredCalls = {39, 186, 102, 107, 104, 108};
 
 // Addresses in a stub; ranges are [a, b).
 struct Trampoline {
@@ -60,10 +59,6 @@ struct Trampoline {
 // The index into Trampoline::entries.
 inline constexpr size_t kHopEntry = Trampoline::kEntries - 1;
 size_t EntryFor(uint32_t number);
-
-// Calls that often end with a handler, which begins with the caller's extended state saved: it is in the
-// slot's last page when they come.
-bool SavesExtendedState(uint32_t number);
 
 // What waits for the sentry beyond spinning; emitted inline, may change all registers but rbx (the
 // slot) and r12 (the thread page).
