@@ -46,20 +46,31 @@ bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
   return false;
 }
 
+// Whether a stop may end without the caller's hearing of it: honest guests have one or two of them between events.
+// A guest that jumps into our code with registers of its own, or forges frames, could have them without an end.
+bool TrapContext::GoesOn() {
+  constexpr int kMaxUnseen = 64;
+  if (unseen_ == kMaxUnseen) return false;
+  ++unseen_;
+  return true;
+}
+
 // A fault of the trampoline's at guest memory, which is no event. What was to come along with a call
 // is left to the sentry; what the guest's memory did not take, it gets as copies of the sentry's do.
 bool TrapContext::HandleCopyFault() {
   const Trampoline& trampoline = shared_.environment.patches->trampoline();
   Registers here = thread_->ReadRegisters();
-  if (here.rip >= trampoline.copy_in && here.rip < trampoline.committed) {
+  const bool in = here.rip >= trampoline.copy_in && here.rip < trampoline.copy_in_failed;
+  const bool out = here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
+                   thread_->interrupted_state() != kCall;
+  // Registers that a guest has brought along itself fault again, there or where the slot leads.
+  if ((!in && !out) || !GoesOn()) return false;
+  if (in) {
     here.rip = trampoline.copy_in_failed;
-  } else if (here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
-             thread_->interrupted_state() != kCall) {
+  } else {
     uint64_t escape;
     LeaveTrampoline(here, &escape);
     copies_.Forget();
-  } else {
-    return false;
   }
   thread_->WriteRegisters(here);
   thread_->Resume();
