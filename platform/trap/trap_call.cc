@@ -11,25 +11,33 @@ bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
   const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
   thread_->ReloadCall();
   const Registers call = thread_->call_registers();
+  const Trampoline& trampoline = shared_.environment.patches->trampoline();
+  const Registers here = regs;
   const PatchSet::Place place = space_->patches().Locate(regs, thread_->call(), escape);
   switch (place) {
-    case PatchSet::Place::kElsewhere:
     case PatchSet::Place::kAnswered:
+      if (here.rip >= trampoline.answered && here.rip < trampoline.answered_counted)
+        thread_->CorrectAnswered(1);
+      return false;
+    case PatchSet::Place::kElsewhere:
       return false;
     case PatchSet::Place::kBefore:
       return true;
     case PatchSet::Place::kSaved:
+      // It is made again. (Who makes the call itself is there too, and was not counted.)
+      if (here.rip >= trampoline.finish_counted && here.rip < trampoline.restore &&
+          here.rdi == offsetof(CallRegisters, rax))
+        thread_->CorrectAnswered(-1);
+      break;
     case PatchSet::Place::kCommitted:
       break;
   }
-  const Registers here = regs;
   regs = call;
   regs.orig_rax = ~uint64_t{0};
   regs.fs_base = fs_base;
   regs.gs_base = gs_base;
   // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
   // it has been answered, and this is what we wrote there.
-  const Trampoline& trampoline = shared_.environment.patches->trampoline();
   if (place == PatchSet::Place::kSaved || thread_->interrupted_state() == kCall) {
     regs.rip -= 2;
   } else {
