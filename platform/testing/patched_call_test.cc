@@ -65,6 +65,48 @@ TEST_F(PatchedCallTest, AnswersInTheStubAreCounted) {
   EXPECT_EQ(Count("in_stub") - before, 5000 - asked);
 }
 
+// Wherever an interrupt meets the trampoline: at both kinds of sites.
+TEST_F(PatchedCallTest, InterruptedAnswersAreCountedOnce) {
+  if (TestPlatformName() == "ptrace") GTEST_SKIP() << "nothing is answered in the stub";
+  constexpr uint32_t kPid = 42, kInner = 2000;
+  Start([](Code& c) {
+    Xbyak::Label again, inner;
+    c.L(again);
+    c.mov(c.r13d, kInner);
+    c.L(inner);
+    c.mov(c.eax, SYS_getpid);
+    c.syscall();
+    c.mov(c.eax, SYS_getpid);
+    c.test(c.r13d, c.r13d);
+    c.syscall();
+    c.dec(c.r13d);
+    c.jnz(inner);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.jmp(again);
+    for (uint8_t byte : {0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0}) c.db(byte);  // For the hop.
+  });
+  context_->SetAnswers({.pid = kPid});
+  const uint64_t before = Count("in_stub");
+  uint64_t asked = 0, rounds = 0, interrupts = 0;
+  {
+    const Interrupter interrupter(*context_);
+    const time_t deadline = time(nullptr) + 10;
+    while ((interrupts < 5000 && time(nullptr) < deadline) || regs_.orig_rax != kNumber) {
+      const Event event = context_->Switch(*space_, regs_);
+      interrupts += event.kind == Kind::kInterrupted;
+      if (event.kind == Kind::kInterrupted) continue;
+      ASSERT_EQ(event.kind, Kind::kSyscall);
+      rounds += regs_.orig_rax == kNumber;
+      asked += regs_.orig_rax == SYS_getpid;
+      regs_.rax = kPid;
+    }
+  }
+  context_->Detach();
+  EXPECT_LT(asked, rounds * kInner);
+  EXPECT_EQ(Count("in_stub") - before + asked, 2 * kInner * rounds);
+}
+
 // However busy the machine is: now and then some calls in a row are quick, and a pair may begin.
 TEST_F(PatchedCallTest, BothSidesWaitAwakeWhereThereIsRoom) {
   if (TestPlatformName() == "ptrace") GTEST_SKIP() << "ptrace never spins";

@@ -102,8 +102,9 @@ class Emitter {
     g_.shr(g_.edx, 16);
     g_.movzx(g_.edx, g_.dl);
     g_.mov(g_.ecx, g_.dword[g_.r12 + g_.rdx * 4 + offsetof(ThreadPage, pid)]);
-    g_.inc(g_.qword[g_.rax + offsetof(Slot, answered)]);
     g_.mov(g_.edi, static_cast<uint32_t>(offsetof(CallRegisters, rax)));
+    g_.inc(g_.qword[g_.rax + offsetof(Slot, answered)]);
+    out_.finish_counted = Here();
     g_.L(finish_);
     g_.mov(g_.rbx, g_.rax);
     g_.mov(g_.qword[g_.rbx + g_.rdi + kRegs], g_.rcx);
@@ -478,6 +479,7 @@ class Emitter {
     g_.lea(g_.rsp, g_.ptr[g_.rsp + 1]);
     g_.putSeg(g_.gs);
     g_.mov(count, g_.rsp);
+    out_.answered_counted = Here();
     g_.putSeg(g_.gs);
     g_.mov(g_.rsp, g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rsp))]);
     g_.jmp(g_.rcx);  // rsp is the guest's again here, and the same as the saved one.

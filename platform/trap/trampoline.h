@@ -37,13 +37,14 @@ struct Trampoline {
   // nor flags; in [*_swapped, ...) rsp is in the slot and the guest's is in CallRegisters.
   uint64_t answered = 0;          // [answered, answered_end): rax and rcx hold what the call leaves.
   uint64_t answered_swapped = 0;
+  uint64_t answered_counted = 0;  // From here on, and in [finish_counted, restore), Slot::answered counts it.
   uint64_t answered_end = 0;
   uint64_t call_swapped = 0;      // [call_swapped, committed).
   uint64_t copy_in = 0;           // [copy_in, committed): CallRegisters are complete.
   uint64_t copy_in_failed = 0;    // In it: where a copy that faults goes on, with nothing copied.
   // The same for sites with a hop. In [any, any_saved) rcx is the record and rax the number, from any_rax
   // on only in CallRegisters; in [any_saved, any_end) and [finish, restore) these are complete.
-  uint64_t any = 0, any_swapped = 0, any_rax = 0, any_saved = 0, any_end = 0, finish = 0;
+  uint64_t any = 0, any_swapped = 0, any_rax = 0, any_saved = 0, any_end = 0, finish = 0, finish_counted = 0;
   uint64_t committed = 0;         // The sentry has the call: [committed, end).
   // Of that, [copy_out, copy_out_end) stores Slot::copy_out. r9 records are left, of the present one
   // nothing is stored before `store`, an instruction that has rcx bytes left, and all behind it; it is no

@@ -46,6 +46,12 @@ std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription
   return caps;
 }
 
+// commit_creds(): whether these make the process undumpable, and end PR_SET_PDEATHSIG.
+bool Hides(const auth::Credentials& old, const auth::Credentials& next) {
+  return old.euid != next.euid || old.egid != next.egid || old.fsuid != next.fsuid ||
+         old.fsgid != next.fsgid || (next.permitted & ~old.permitted) != 0;
+}
+
 }  // namespace
 
 // The credentials after exec (capabilities(7), "Transformation of capabilities during execve()").
@@ -183,8 +189,8 @@ Result<void> Task::KillOtherThreads() {
 
 // Whether the new program may have the old one's address space: that costs one request to it instead
 // of the end of a stub and another one. Not where the new program can or knows more than the old
-// one: nothing that a stub holds becomes trusted. Others may still come to share
-// the memory.
+// one: nothing that a stub holds becomes trusted. Nor where it may not be looked into, which
+// the caller checks. Others may still come to share the memory.
 bool Task::MayExecInPlace(const auth::Credentials& next, vfs::FileDescription& file) {
   const auth::Credentials& old = *creds_;
   if (next.ruid != old.ruid || next.euid != old.euid || next.rgid != old.rgid ||
@@ -267,8 +273,11 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   RefPtr<NamespaceSet> namespaces = EnterTime(namespaces_);
   load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
   loader::PreparedImage image = TRY(loader::PrepareImage(*this, kernel_.platform(), load, program));
+  // begin_new_exec(), with suid_dumpable 0.
+  const bool hides = Hides(*creds_, *creds);
+  const bool dumpable = !hides && image.readable && creds_->ruid == creds_->euid && creds_->rgid == creds_->egid;
   RefPtr<mm::MemoryManager> mm;
-  const bool in_place = !secure && MayExecInPlace(*creds, *program.file);
+  const bool in_place = !secure && dumpable && MayExecInPlace(*creds, *program.file);
   if (!in_place) {
     mm = TRY(mm::MemoryManager::New(kernel_.platform(), &kernel_.shared_memory()));
     TRY(loader::MapPrepared(*this, image, *mm));
@@ -277,7 +286,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   // The point of no return: from here a failure ends the process.
   TRY(KillOtherThreads());
   group_->timers().DeletePosixTimers();
-  if (Result<void> replaced = ReplaceMemory(std::move(mm), image, secure ? 0 : 1); !replaced.ok()) {
+  if (Result<void> replaced = ReplaceMemory(std::move(mm), image, dumpable ? 1 : 0); !replaced.ok()) {
     PrepareGroupExit(signal::kSIGSEGV);  // As force_fatal_sig() in bprm_execve().
     return replaced.error();
   }
@@ -296,8 +305,8 @@ SyscallResult Task::Exec(const ExecArgs& args) {
     group_->set_actions(std::move(actions));
   }
   alt_stack_ = signal::AltStack{.sp = 0, .flags = signal::kSsDisable};
+  if (secure || hides) pdeath_signal.store(0, std::memory_order_relaxed);
   if (secure) {
-    pdeath_signal.store(0, std::memory_order_relaxed);
     Rlimit stack = group_->limits().Get(kRlimitStack);
     stack.soft = std::min<uint64_t>(stack.soft, 8 << 20);
     group_->limits().Set(kRlimitStack, stack);

@@ -63,7 +63,8 @@ bool GoferInode::HandleEvent(uint32_t mask, uint32_t cookie, absl::string_view n
       MutexLock file_lock(child->file_mu_);
       if ((kind & IN_MODIFY) != 0 && child->write_file_ != nullptr) return true;
     }
-    if (appears) {
+    // Where two names are exchanged, neither is ever absent, although one event says that it has gone.
+    if (appears || (kind & IN_MOVED_FROM) != 0) {
       directory_->SetUnknownLocked(name);
     } else if (goes) {
       directory_->SetAbsentLocked(name);
