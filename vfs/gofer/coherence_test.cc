@@ -246,6 +246,19 @@ TEST_F(GoferCoherenceTest, WhatTheHostUndoesAtOnceIsSeen) {
   }
 }
 
+// Its removal and its return are two events, and there is no moment after the second at which it may be missing.
+TEST_F(GoferCoherenceTest, WhatIsBackIsNotMissing) {
+  Host("mkdir d; true > d/a");
+  ASSERT_OK(ctx().List("/d"));
+  const std::string path = HostPath("d/a");
+  for (int round = 0; round < 1000; ++round) {
+    ASSERT_OK(ctx().Stat("/d/a"));
+    ASSERT_EQ(unlink(path.c_str()), 0);
+    UniqueFd made(open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+    for (int i = 0; i < 50; ++i) ASSERT_TRUE(ctx().Stat("/d/a").ok()) << "round " << round << ", look " << i;
+  }
+}
+
 class NoWatchesTest : public GoferTest {
  protected:
   void SetUp() override {
