@@ -146,7 +146,7 @@ TEST_F(FutexTest, RequeueMovesSleepers) {
 }
 
 TEST_F(FutexTest, ARequeuedSleeperTimesOutThere) {
-  auto a = StartWait(At(0), ~0u, time::MonotonicNow() + 50'000'000);
+  auto a = StartWait(At(0), ~0u, time::MonotonicNow() + 400'000'000);
   EXPECT_EQ(futexes_.Requeue(At(0), At(1), 0, 1, std::nullopt).value(), 1);
   a->thread.join();
   EXPECT_EQ(ErrorOf(a->result), Errno::kETIMEDOUT);

@@ -70,7 +70,7 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
     MutexLock lock(kernel_.tasks_mu());
     for (const RefPtr<Task>& t : group_->tasks) own_users += t->fs_ref() == fs_ ? 1 : 0;
   }
-  const bool shares_fs = (BeginExecCredentials() || fs_->ref_count() > own_users) &&
+  const bool shares_fs = (BeginExecCredentials() || (fs_->ref_count() > own_users && MayShareFs())) &&
                          !c.HasCapability(auth::Capability::kSetuid);
   if (!nosuid && !shares_fs) {
     // Ids that the caller's namespace has no names for are not taken on (bprm_fill_uid()).
@@ -112,6 +112,19 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
   *secure = id_changed || c.ruid != c.euid || c.rgid != c.egid ||
             (!real_root && (c.permitted & ~(old_permitted | c.ambient)) != 0);
   return creds;
+}
+
+// Readers of /proc hold an FsContext for a moment too. Where a thread of ours may be about to give it to a child that
+// is not to be seen yet, the count alone tells.
+bool Task::MayShareFs() {
+  if (group_->HasOtherThreads()) return true;
+  for (const RefPtr<ThreadGroup>& g : kernel_.ThreadGroups()) {
+    if (g == group_) continue;
+    MutexLock lock(kernel_.tasks_mu());
+    for (const RefPtr<Task>& t : g->tasks)
+      if (t->fs_ref() == fs_) return true;
+  }
+  return false;
 }
 
 // From here on nobody attaches, who would get what the exec may give. True: the tracer that there is
