@@ -241,6 +241,7 @@ TEST(ExecTest, ReadersOfProcKeepNoProgramFromItsSetuidBit) {
                 ASSERT_THAT(unshare(CLONE_NEWNS), SyscallSucceeds());
                 ASSERT_THAT(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), SyscallSucceeds());
                 ASSERT_THAT(mount("tmpfs", "/tmp", "tmpfs", 0, "mode=755"), SyscallSucceeds());
+                setenv("TMPDIR", "/tmp", 1);
                 TempFile file(ReadFile(SelfPath()), 0755);
                 ASSERT_THAT(chown(file.c_str(), 1234, 0), SyscallSucceeds());
                 ASSERT_THAT(chmod(file.c_str(), 04755), SyscallSucceeds());
