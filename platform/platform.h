@@ -123,6 +123,11 @@ class AddressSpace {
                                              uint32_t desired) = 0;
   virtual Result<uint64_t> Load64(GuestAddr addr) = 0;
 
+  // A waiter for the futex word at `addr` comes, before it looks at the word, or goes (`delta` -1). Where
+  // nobody waits a platform may answer FUTEX_WAKE of a private word itself, while Context::SetAnswers() holds.
+  // From any thread.
+  virtual void CountWaiter(GuestAddr addr, int delta) { static_cast<void>(addr), static_cast<void>(delta); }
+
   // mincore(2): one byte a page, bit 0 set if resident.
   virtual Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) = 0;
   // What the page tables say of each page: kPage... bits (/proc/PID/pagemap). Residency() tells of
@@ -229,7 +234,8 @@ class Context {
   // CPU time spent in guest code, ns. From any thread.
   virtual uint64_t GuestCpuTime() = 0;
 
-  // What a platform may answer itself to getpid(2) and its like, without an event.
+  // What a platform may answer itself to getpid(2) and its like, without an event; FUTEX_WAKE too
+  // (AddressSpace::CountWaiter()).
   struct Answers {
     uint32_t pid = 0, tid = 0, uid = 0, euid = 0, gid = 0, egid = 0;
   };

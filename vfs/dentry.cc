@@ -183,10 +183,13 @@ Result<RefPtr<Dentry>> Dentry::LookupChildLocked(CallContext& ctx, absl::string_
 }
 
 void Dentry::AttachChild(absl::string_view name, RefPtr<Inode> inode, RefPtr<Dentry>* out) {
-  uint64_t generation = GenerationOf(*inode_);
+  RefPtr<Dentry> old = TakeChild(name);
+  // That of the lookup which found the name free, in the same hold of the directory's lock: what somebody else did
+  // since, be it before or after the file was made, leaves the new dentry doubtful.
+  const uint64_t generation =
+      old != nullptr ? old->generation_.load(std::memory_order_relaxed) : GenerationOf(*inode_);
   auto fresh = RefPtr<Dentry>::Adopt(
       new Dentry(RefPtr<Dentry>(this), name, std::move(inode), generation));
-  RefPtr<Dentry> old = TakeChild(name);
   {
     MutexLock lock(mu_);
     children_[name] = fresh.get();
@@ -220,21 +223,26 @@ void Dentry::Move(Dentry& old_parent, absl::string_view old_name, Dentry& new_pa
     WriterLock tree(g_tree_lock);
     moved = old_parent.TakeChild(old_name);
     other = new_parent.TakeChild(new_name);
-    auto place = [](Dentry& d, Dentry& parent, absl::string_view name, RefPtr<Dentry>& drop) {
+    // As in AttachChild(): those of the lookups before the rename.
+    auto generation_of = [](const RefPtr<Dentry>& d, Dentry& parent) {
+      return d != nullptr ? d->generation_.load(std::memory_order_relaxed) : GenerationOf(*parent.inode_);
+    };
+    const uint64_t old_generation = generation_of(moved, old_parent), new_generation = generation_of(other, new_parent);
+    auto place = [](Dentry& d, Dentry& parent, absl::string_view name, uint64_t generation, RefPtr<Dentry>& drop) {
       RefPtr<Dentry> up(&parent);
       {
         MutexLock lock(d.mu_);
         drop = std::exchange(d.parent_, std::move(up));
         d.name_ = std::string(name);
       }
-      d.generation_.store(GenerationOf(*parent.inode_), std::memory_order_relaxed);
+      d.generation_.store(generation, std::memory_order_relaxed);
       MutexLock lock(parent.mu_);
       parent.children_[name] = &d;
     };
     if (moved != nullptr && moved->inode_ != nullptr)
-      place(*moved, new_parent, new_name, drop_a);
+      place(*moved, new_parent, new_name, new_generation, drop_a);
     if (exchange && other != nullptr && other->inode_ != nullptr)
-      place(*other, old_parent, old_name, drop_b);
+      place(*other, old_parent, old_name, old_generation, drop_b);
   }
   if (!exchange && other != nullptr) {
     if (other->inode_ != nullptr) other->deleted_.store(true, std::memory_order_release);

@@ -5,6 +5,7 @@
 #include "vfs/open_internal.h"
 #include "vfs/operations.h"
 #include "vfs/permission.h"
+#include "vfs/stale.h"
 #include "vfs/watches.h"
 
 namespace caisson::vfs {
@@ -222,6 +223,50 @@ RefPtr<FileDescription> MakePathFile(CallContext& ctx, const VfsPath& path, uint
   return file;
 }
 
+// path_openat(), with the flags that Open() has checked.
+Result<RefPtr<FileDescription>> WalkAndOpen(CallContext& ctx, const StartAt& start, absl::string_view path,
+                                            bool follow, const WalkOptions& options,
+                                            OpenState& state) {
+  const uint32_t flags = state.flags;
+  PathWalker walker(ctx, options);
+  TRY(walker.Start(start, path));
+  if ((flags & kOpenCreate) == 0 || path.empty()) {
+    VfsPath found = TRY(walker.Finish(follow));
+    if (!found) return Errno::kENOENT;
+    if ((flags & kOpenPath) != 0) return MakePathFile(ctx, found, flags);
+    if ((flags & kTmpfileBit) != 0) return OpenTmpfile(ctx, found, flags, state.mode);
+    return DoOpen(ctx, found, nullptr, state, options.must_be_directory);
+  }
+  for (;;) {
+    TRY(walker.WalkToLast());
+    if (walker.last_type() != LastType::kNormal) {
+      TRY(walker.StepLast(follow));
+      return DoOpen(ctx, walker.current(), nullptr, state, false);
+    }
+    if (walker.trailing_slash()) return Errno::kEISDIR;
+    if (walker.last().size() > kNameMax) return Errno::kENAMETOOLONG;
+    VfsPath directory = walker.current();
+    RefPtr<Dentry> child = TRY(LookupOrCreate(ctx, directory, walker.last(), state));
+    bool again = TRY(walker.StepInto(std::move(child), follow, /*trailing=*/true));
+    if (again) continue;
+    return DoOpen(ctx, walker.current(), directory.dentry->inode_ptr(), state, false);
+  }
+}
+
+// One attempt of OpenForExec().
+Result<RefPtr<FileDescription>> WalkAndOpenForExec(CallContext& ctx, const StartAt& start,
+                                                   absl::string_view path, const WalkOptions& options) {
+  VfsPath found = TRY(Walk(ctx, start, path, options));
+  if (!found || found.dentry->is_negative()) return Errno::kENOENT;
+  TRY(MayOpen(ctx, found, kMayExec, 0));
+  RefPtr<Inode> inode = found.dentry->inode();
+  if (!inode->is_regular()) return Errno::kEACCES;
+  TRY(inode->DenyWrites());
+  Result<RefPtr<FileDescription>> file = OpenInode(ctx, found, kOpenReadOnly);
+  if (!file.ok()) inode->AllowWrites();
+  return file;
+}
+
 }  // namespace
 
 Result<void> MayChangeDirectory(CallContext& ctx, const VfsPath& directory) {
@@ -247,29 +292,10 @@ Result<RefPtr<FileDescription>> Open(CallContext& ctx, const StartAt& start, abs
   if (create && (flags & kOpenExclusive) != 0) follow = false;
   options.must_be_directory = options.must_be_directory || (flags & kOpenDirectory) != 0;
 
-  PathWalker walker(ctx, options);
-  TRY(walker.Start(start, path));
-  if (!create || path.empty()) {
-    VfsPath found = TRY(walker.Finish(follow));
-    if (!found) return Errno::kENOENT;
-    if ((flags & kOpenPath) != 0) return MakePathFile(ctx, found, flags);
-    if (tmpfile) return OpenTmpfile(ctx, found, flags, mode);
-    return DoOpen(ctx, found, nullptr, OpenState{flags, mode}, options.must_be_directory);
-  }
   OpenState state{flags, mode};
-  for (;;) {
-    TRY(walker.WalkToLast());
-    if (walker.last_type() != LastType::kNormal) {
-      TRY(walker.StepLast(follow));
-      return DoOpen(ctx, walker.current(), nullptr, state, false);
-    }
-    if (walker.trailing_slash()) return Errno::kEISDIR;
-    if (walker.last().size() > kNameMax) return Errno::kENAMETOOLONG;
-    VfsPath directory = walker.current();
-    RefPtr<Dentry> child = TRY(LookupOrCreate(ctx, directory, walker.last(), state));
-    bool again = TRY(walker.StepInto(std::move(child), follow, /*trailing=*/true));
-    if (again) continue;
-    return DoOpen(ctx, walker.current(), directory.dentry->inode_ptr(), state, false);
+  for (StaleRetry retry;;) {
+    Result<RefPtr<FileDescription>> file = WalkAndOpen(ctx, start, path, follow, options, state);
+    if (file.ok() || state.created || !retry.Again(file.error())) return file;
   }
 }
 
@@ -282,15 +308,7 @@ Result<RefPtr<FileDescription>> OpenPath(CallContext& ctx, const VfsPath& path, 
 
 Result<RefPtr<FileDescription>> OpenForExec(CallContext& ctx, const StartAt& start,
                                             absl::string_view path, WalkOptions options) {
-  VfsPath found = TRY(Walk(ctx, start, path, options));
-  if (!found || found.dentry->is_negative()) return Errno::kENOENT;
-  TRY(MayOpen(ctx, found, kMayExec, 0));
-  RefPtr<Inode> inode = found.dentry->inode();
-  if (!inode->is_regular()) return Errno::kEACCES;
-  TRY(inode->DenyWrites());
-  Result<RefPtr<FileDescription>> file = OpenInode(ctx, found, kOpenReadOnly);
-  if (!file.ok()) inode->AllowWrites();
-  return file;
+  return StaleRetry::Run([&] { return WalkAndOpenForExec(ctx, start, path, options); });
 }
 
 }  // namespace caisson::vfs

@@ -2,6 +2,7 @@
 #include "vfs/open_internal.h"
 #include "vfs/operations.h"
 #include "vfs/permission.h"
+#include "vfs/stale.h"
 #include "vfs/watches.h"
 
 namespace caisson::vfs {
@@ -23,13 +24,15 @@ class LockedName {
 
   // Walks to the last component; no lock is taken yet.
   Result<LastType> WalkTo(CallContext& ctx, const StartAt& start, absl::string_view path) {
-    PathWalker walker(ctx, options_);
-    TRY(walker.Start(start, path));
-    TRY(walker.WalkToLast());
-    name_ = std::string(walker.last());
-    trailing_slash_ = walker.trailing_slash();
-    parent_ = std::move(walker.current());
-    return walker.last_type();
+    return StaleRetry::Run([&]() -> Result<LastType> {
+      PathWalker walker(ctx, options_);
+      TRY(walker.Start(start, path));
+      TRY(walker.WalkToLast());
+      name_ = std::string(walker.last());
+      trailing_slash_ = walker.trailing_slash();
+      parent_ = std::move(walker.current());
+      return walker.last_type();
+    });
   }
   Result<void> Lock(CallContext& ctx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     if (name_.size() > kNameMax) return Errno::kENAMETOOLONG;

@@ -3,8 +3,18 @@
 #include <utility>
 
 #include "vfs/permission.h"
+#include "vfs/stale.h"
 
 namespace caisson::vfs {
+namespace {
+
+// Of a thread, since walks are: no lock, and nobody else's walk goes again.
+thread_local uint64_t t_stale = 0;
+
+}  // namespace
+
+void NoteStale() { ++t_stale; }
+uint64_t StaleRetry::Count() { return t_stale; }
 
 Result<void> MayAccess(CallContext& ctx, Inode& inode, AccessMask access) {
   if ((access & kMayWrite) != 0 && inode.fs().read_only() &&
@@ -221,24 +231,28 @@ Result<VfsPath> PathWalker::Finish(bool follow) {
 
 Result<VfsPath> Walk(CallContext& ctx, const StartAt& start, absl::string_view path,
                      const WalkOptions& options) {
-  PathWalker walker(ctx, options);
-  TRY(walker.Start(start, path));
-  return walker.Finish(options.follow_last);
+  return StaleRetry::Run([&]() -> Result<VfsPath> {
+    PathWalker walker(ctx, options);
+    TRY(walker.Start(start, path));
+    return walker.Finish(options.follow_last);
+  });
 }
 
 Result<VfsPath> WalkParent(CallContext& ctx, const StartAt& start, absl::string_view path,
                            const WalkOptions& options, std::string* last, bool* trailing_slash) {
-  PathWalker walker(ctx, options);
-  TRY(walker.Start(start, path));
-  TRY(walker.WalkToLast());
-  if (walker.last_type() == LastType::kNormal) {
-    *last = std::string(walker.last());
-  } else {
-    last->clear();
-    TRY(walker.StepLast(false));
-  }
-  if (trailing_slash != nullptr) *trailing_slash = walker.trailing_slash();
-  return std::move(walker.current());
+  return StaleRetry::Run([&]() -> Result<VfsPath> {
+    PathWalker walker(ctx, options);
+    TRY(walker.Start(start, path));
+    TRY(walker.WalkToLast());
+    if (walker.last_type() == LastType::kNormal) {
+      *last = std::string(walker.last());
+    } else {
+      last->clear();
+      TRY(walker.StepLast(false));
+    }
+    if (trailing_slash != nullptr) *trailing_slash = walker.trailing_slash();
+    return std::move(walker.current());
+  });
 }
 
 }  // namespace caisson::vfs

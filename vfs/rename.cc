@@ -4,6 +4,7 @@
 #include "vfs/open_internal.h"
 #include "vfs/operations.h"
 #include "vfs/permission.h"
+#include "vfs/stale.h"
 #include "vfs/watches.h"
 
 namespace caisson::vfs {
@@ -57,13 +58,15 @@ struct Side {
 Result<LastType> WalkTo(CallContext& ctx, const StartAt& start, absl::string_view path,
                         Side& side) {
   const WalkOptions options{.follow_last = false};
-  PathWalker walker(ctx, options);
-  TRY(walker.Start(start, path));
-  TRY(walker.WalkToLast());
-  side.name = std::string(walker.last());
-  side.trailing_slash = walker.trailing_slash();
-  side.parent = std::move(walker.current());
-  return walker.last_type();
+  return StaleRetry::Run([&]() -> Result<LastType> {
+    PathWalker walker(ctx, options);
+    TRY(walker.Start(start, path));
+    TRY(walker.WalkToLast());
+    side.name = std::string(walker.last());
+    side.trailing_slash = walker.trailing_slash();
+    side.parent = std::move(walker.current());
+    return walker.last_type();
+  });
 }
 
 // may_delete() of what the side's name leads to.

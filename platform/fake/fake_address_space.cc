@@ -308,6 +308,23 @@ void FakeAddressSpace::FailOp(size_t n, Errno error) {
   fail_op_ = {n, error};
 }
 
+void FakeAddressSpace::CountWaiter(GuestAddr addr, int delta) {
+  MutexLock lock(mu_);
+  waiters_[addr.value] += delta;
+  all_waiters_ += delta;
+  fewest_waiters_ = std::min(fewest_waiters_, all_waiters_);
+}
+
+int FakeAddressSpace::FewestWaiters() {
+  MutexLock lock(mu_);
+  return std::exchange(fewest_waiters_, all_waiters_);
+}
+
+int FakeAddressSpace::Waiters(GuestAddr addr) {
+  MutexLock lock(mu_);
+  return waiters_[addr.value];
+}
+
 void FakeAddressSpace::FailNextFork(Errno error) {
   MutexLock lock(mu_);
   fail_fork_ = error;

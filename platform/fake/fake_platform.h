@@ -43,8 +43,13 @@ class FakeAddressSpace final : public AddressSpace {
   Result<uint64_t> Load64(GuestAddr addr) override;
   Result<void> Residency(GuestAddr addr, uint64_t length, absl::Span<uint8_t> out) override;
   Usage GetUsage() override;
+  void CountWaiter(GuestAddr addr, int delta) override;
 
   // For tests.
+  // Who waits on words of this address.
+  int Waiters(GuestAddr addr);
+  // The fewest at any time since the last such question, on all words.
+  int FewestWaiters();
   // The `n`th next op, from 0, fails with `error`, and is not done.
   void FailOp(size_t n, Errno error);
   void FailNextFork(Errno error);
@@ -77,6 +82,9 @@ class FakeAddressSpace final : public AddressSpace {
   std::vector<MapOp> log_ ABSL_GUARDED_BY(mu_);
   std::optional<std::pair<size_t, Errno>> fail_op_ ABSL_GUARDED_BY(mu_);
   std::optional<Errno> fail_fork_ ABSL_GUARDED_BY(mu_);
+  std::map<uint64_t, int> waiters_ ABSL_GUARDED_BY(mu_);
+  int all_waiters_ ABSL_GUARDED_BY(mu_) = 0;
+  int fewest_waiters_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 // A context whose events the test provides. Switch() takes the oldest step, or waits for one.

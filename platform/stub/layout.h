@@ -19,12 +19,14 @@ inline constexpr AddrRange kGuestRange{GuestAddr(0x10000), GuestAddr(0x7ffffc000
 inline constexpr uint64_t kReservedStart = kGuestRange.end.value;
 inline constexpr uint64_t kReservedEnd = 0x7ffffffff000;
 
-// The control area: the control page, then a thread page for each guest thread (platform/trap).
+// The control area: the control page, then a thread page for each guest thread and a page that counts
+// waiters (platform/trap).
 // Written by the sentry, mapped read-only here.
 inline constexpr size_t kSlotCount = 2048;  // Guest threads of one stub, for platforms that use slots.
 inline constexpr uint64_t kControlAddr = kReservedStart;
 inline constexpr uint64_t kThreadPageAddr = kControlAddr + kPageSize;
-inline constexpr size_t kControlSize = (1 + kSlotCount) * kPageSize;
+inline constexpr uint64_t kWaitersAddr = kThreadPageAddr + kSlotCount * kPageSize;
+inline constexpr size_t kControlSize = (2 + kSlotCount) * kPageSize;
 // The result area: the result pages, then a slot for each guest thread.
 inline constexpr uint64_t kResultAddr = kReservedStart + 0xff0000;
 inline constexpr size_t kResultPages = 16;

@@ -97,7 +97,10 @@ void SlotCache::Keep(Slots slots) {
   slots.socket.reset();
   // The pages of a stub with one thread; others' are given back with the rest. Those of the control memfd
   // cannot be taken out of it.
-  if (lseek(slots.control_fd.get(), 2 * kPageSize, SEEK_DATA) >= 0 || errno != ENXIO) return;
+  constexpr off_t kWaiters = kWaitersAddr - kControlAddr;
+  const off_t data = lseek(slots.control_fd.get(), 2 * kPageSize, SEEK_DATA);
+  if (data == kWaiters) std::memset(slots.waiters(), 0, kPageSize);
+  else if (data >= 0 || errno != ENXIO) return;
   constexpr off_t kSlots = kResultPages * kPageSize, kOthers = kSlots + kSlotSize;
   constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   if (fallocate(slots.result_fd.get(), kPunch, kPageSize, kSlots - kPageSize) != 0 ||

@@ -40,6 +40,9 @@ struct Slots {
   void* thread_page(size_t index) const {
     return static_cast<char*>(control_mapping.get()) + (1 + index) * kPageSize;
   }
+  void* waiters() const {
+    return static_cast<char*>(control_mapping.get()) + (kWaitersAddr - kControlAddr);
+  }
   void* thread_slot(size_t index) const {
     return static_cast<char*>(result_mapping.get()) + kResultPages * kPageSize + index * kSlotSize;
   }

@@ -34,6 +34,7 @@ TEST_F(SlotCacheTest, NothingIsLeftOfTheStubBefore) {
   std::memset(first.result_mapping.get(), 'x', kResultPages * kPageSize + 64 * kSlotSize);
   std::memset(static_cast<char*>(first.result_mapping.get()) + kResultSize - kPageSize, 'x', kPageSize);
   std::memset(first.control(), 'x', 2 * kPageSize);
+  std::memset(first.waiters(), 'x', kPageSize);
   cache_.Keep(std::move(first));
   const Slots second = Used();
   ASSERT_EQ(second.control(), control) << "they are not used again";

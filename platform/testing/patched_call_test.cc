@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -64,6 +65,48 @@ TEST_F(PatchedCallTest, AnswersInTheStubAreCounted) {
   EXPECT_EQ(Count("in_stub") - before, 5000 - asked);
 }
 
+// Wherever an interrupt meets the trampoline: at both kinds of sites.
+TEST_F(PatchedCallTest, InterruptedAnswersAreCountedOnce) {
+  if (TestPlatformName() == "ptrace") GTEST_SKIP() << "nothing is answered in the stub";
+  constexpr uint32_t kPid = 42, kInner = 2000;
+  Start([](Code& c) {
+    Xbyak::Label again, inner;
+    c.L(again);
+    c.mov(c.r13d, kInner);
+    c.L(inner);
+    c.mov(c.eax, SYS_getpid);
+    c.syscall();
+    c.mov(c.eax, SYS_getpid);
+    c.test(c.r13d, c.r13d);
+    c.syscall();
+    c.dec(c.r13d);
+    c.jnz(inner);
+    c.mov(c.eax, kNumber);
+    c.syscall();
+    c.jmp(again);
+    for (uint8_t byte : {0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0}) c.db(byte);  // For the hop.
+  });
+  context_->SetAnswers({.pid = kPid});
+  const uint64_t before = Count("in_stub");
+  uint64_t asked = 0, rounds = 0, interrupts = 0;
+  {
+    const Interrupter interrupter(*context_);
+    const time_t deadline = time(nullptr) + 10;
+    while ((interrupts < 5000 && time(nullptr) < deadline) || regs_.orig_rax != kNumber) {
+      const Event event = context_->Switch(*space_, regs_);
+      interrupts += event.kind == Kind::kInterrupted;
+      if (event.kind == Kind::kInterrupted) continue;
+      ASSERT_EQ(event.kind, Kind::kSyscall);
+      rounds += regs_.orig_rax == kNumber;
+      asked += regs_.orig_rax == SYS_getpid;
+      regs_.rax = kPid;
+    }
+  }
+  context_->Detach();
+  EXPECT_LT(asked, rounds * kInner);
+  EXPECT_EQ(Count("in_stub") - before + asked, 2 * kInner * rounds);
+}
+
 // However busy the machine is: now and then some calls in a row are quick, and a pair may begin.
 TEST_F(PatchedCallTest, BothSidesWaitAwakeWhereThereIsRoom) {
   if (TestPlatformName() == "ptrace") GTEST_SKIP() << "ptrace never spins";
@@ -114,6 +157,38 @@ TEST_F(PatchedCallTest, AllRegistersMakeTheRoundTrip) {
 }
 
 // As a return from a handler does.
+// Instructions between the `mov` of the number and the call, as in glibc's futex calls, run once a call,
+// wherever an interrupt finds the thread.
+TEST_F(PatchedCallTest, WhatStandsBeforeTheCallRunsOnce) {
+  Start([](Code& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.inc(c.rdi);
+    c.mov(c.eax, kNumber);
+    c.add(c.r10, 5);
+    c.xor_(c.esi, 0x81);
+    c.syscall();
+    c.jmp(again);
+  });
+  regs_.r10 = regs_.rsi = 0;
+  const uint64_t before = Count("patched");
+  {
+    const Interrupter interrupter(*context_);
+    const time_t deadline = time(nullptr) + 2;
+    while (time(nullptr) < deadline && !HasFatalFailure()) {
+      ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
+      ASSERT_EQ(regs_.orig_rax, kNumber);
+      ASSERT_EQ(regs_.rdi, ++calls_);
+      ASSERT_EQ(regs_.r10, 5 * calls_);
+      ASSERT_EQ(regs_.rsi, calls_ % 2 * 0x81);
+      regs_.rax = calls_;
+    }
+  }
+  context_->Detach();
+  EXPECT_GT(calls_, 1000u);
+  EXPECT_TRUE(TestPlatformName() == "ptrace" || Count("patched") - before > calls_ / 2);
+}
+
 TEST_F(PatchedCallTest, AnAnswerCanReplaceRcxAndR11) {
   Start([](Code& c) {
     Xbyak::Label again;

@@ -137,6 +137,7 @@ void InitThreadPage(const stub::Slots& slots, size_t index) {
   page->stack_size = kStackSize;
   page->signal_mask = kGuestSignalMask;
   page->answers = 0;
+  page->waiters = stub::kWaitersAddr;
 }
 
 HostThread::Stop HostThread::Broken(const char* why) {
@@ -281,9 +282,17 @@ HostThread::Stop HostThread::BringToTrap() {
   if (at_ == Stop::kCall && (LoadAcquire(&slot_->state) & kTurnMask) == kTrap) return TakeTrap();
   const Notification call = notification_;
   Signal();
-  for (;;) {
+  constexpr int kAwake = 10'000;
+  for (int again = 0;; ++again) {
     const Stop stop = WaitFor(kRounds);
-    if (stop == Stop::kCall) continue;  // It rings again.
+    if (stop == Stop::kCall) {
+      // It rings again; or there are no bells, and it has not got the signal yet. It may have blocked that.
+      if (again == kAwake + kRounds * kRoundMs) return Broken("does not react to a signal");
+      const timespec timeout{0, again < kAwake ? 0 : 1'000'000};
+      uint32_t never = 0;
+      if (!environment_.notify) syscall(SYS_futex, &never, FUTEX_WAIT, 0, &timeout, nullptr, 0);
+      continue;
+    }
     if (stop != Stop::kNotification) return stop;
     // Made again after a stop of the host's; the signal is still to come.
     if (!SameCall(call)) return Broken("a call instead of a signal");

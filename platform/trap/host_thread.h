@@ -100,6 +100,8 @@ class HostThread {
   bool awake() const { return awake_; }
   // How many calls the thread has answered itself since it was last asked.
   uint64_t TakeAnswered();
+  // A trap came between such an answer and its count: what is made of it counts one more, or one less.
+  void CorrectAnswered(int by) { counted_answers_ -= static_cast<uint64_t>(by); }
   SpinTally TakeSpinTally() { return std::exchange(tally_, {}); }
 
   // Answers the notification and lets the thread run. False if the call has been withdrawn: then

@@ -20,6 +20,10 @@ namespace {
 
 constexpr int kPinnedMs = 10;
 
+// How often a thread may ring for nothing in one wait: once, and again for each stop of the host's. A guest
+// can jump there; more often it has called getpid(2), or if there is no listener is looked at once in a millisecond.
+constexpr int kMaxRings = 64;
+
 // Cycles: how long a wake-up on another CPU may take; how often to look for notifications meanwhile.
 constexpr uint64_t kWakeUp = 52'000, kLook = 8'000;
 
@@ -57,7 +61,7 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
   awake_ = spin_ != 0 && !limited;
   if (awake_ && SpinForState(&seen)) return seen;
   awake_ = false;
-  for (;;) {
+  for (int rings = 0;;) {
     if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) {
       // Pinned threads that wait for long are let go.
       pollfd p{listener_.get(), POLLIN, 0};
@@ -92,12 +96,16 @@ HostThread::Stop HostThread::WaitForNotification(int rounds) {
         case kCall:
           return TakeState(state);
         case kGuest:  // It slept, or rings again after an answer that was cut short.
-          Send(std::exchange(doorbell_id_, 0), 0);
-          if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
-          continue;
+          break;
         default:
           return Broken("impossible state");
       }
+      if (++rings <= kMaxRings) {
+        Send(std::exchange(doorbell_id_, 0), 0);
+        if (spin_ != 0 && !limited && SpinForState(&seen)) return seen;
+        continue;
+      }
+      doorbell_id_ = 0;
     }
     notification_.id = n.id;
     notification_.ip = n.data.instruction_pointer;
@@ -115,16 +123,25 @@ HostThread::Stop HostThread::WaitForState(int rounds) {
   awake_ = spin_ != 0 && !limited;
   if (awake_ && SpinForState(&seen)) return seen;
   awake_ = false;
-  for (;;) {
+  for (int rings = 0;;) {
+    if (rings > kMaxRings) {
+      uint32_t never = 0;
+      Futex(&never, FUTEX_WAIT, 0, 1);
+      if (limited && rings > kMaxRings + kRounds * kRoundMs) return Broken("does not react to a signal");
+    }
     uint32_t state = LoadAcquire(&slot_->state);
     if ((state & kTurnMask) != kGuest) return TakeState(state);
     if (!__atomic_compare_exchange_n(&slot_->state, &state, kGuest | kParked, false,
-                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+      ++rings;
       continue;
+    }
     parked_ = true;
     const int wait_ms = limited ? kRoundMs : spin_ != 0 ? kPinnedMs : kIdleMs;
-    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, wait_ms) == 0 || errno != ETIMEDOUT)
+    if (Futex(&slot_->state, FUTEX_WAIT, kGuest | kParked, wait_ms) == 0 || errno != ETIMEDOUT) {
+      ++rings;
       continue;
+    }
     if (spin_ != 0 && !limited && !std::exchange(said_slow_, true)) return Stop::kSlow;
     if (syscall(SYS_tgkill, stub_.pid(), tid_, 0) != 0) {
       stub_.Kill();

@@ -22,7 +22,7 @@ namespace {
 //   lea r11, [rip + record]
 //   jmp [rip + entry]
 //   (padding) record
-// or, for sites with a hop, of twice the size:
+// or the same in twice the size behind the instructions that a site has between `mov` and `syscall`; or, for sites with a hop, of twice the size:
 //   rdgsbase r11
 //   mov rcx, gs:[Slot::minus_self]
 //   lea rcx, [rcx + r11]
@@ -39,11 +39,12 @@ constexpr size_t kTableSize =
     (Trampoline::kEntries * sizeof(uint64_t) + kStubSize - 1) / kStubSize * kStubSize;
 constexpr size_t kRecordOffset = 16;
 constexpr size_t kLeaSize = 7, kJmpSize = 6;
-constexpr size_t kHopStubSize = 2 * kStubSize, kHopRecordOffset = 48, kHopSlot = PatchImage::kEscapedEnd;
+constexpr size_t kLongStubSize = 2 * kStubSize, kLongRecordOffset = 48, kHopSlot = PatchImage::kEscapedEnd;
 static_assert(kRecordOffset + sizeof(SiteRecord) <= kStubSize);
-static_assert(kHopRecordOffset + sizeof(SiteRecord) <= kHopStubSize);
-static_assert(kHopSlot + kLeaSize + kJmpSize <= kHopRecordOffset);
-static_assert(kHopRecordOffset - PatchImage::kEscape == kRecordToEscape);
+static_assert(kLongRecordOffset + sizeof(SiteRecord) <= kLongStubSize);
+static_assert(kMaxCarried + kLeaSize + kJmpSize <= kLongRecordOffset);
+static_assert(kHopSlot + kLeaSize + kJmpSize <= kLongRecordOffset);
+static_assert(kLongRecordOffset - PatchImage::kEscape == kRecordToEscape);
 constexpr size_t kMaxSites = (PatchImage::kStubBytes - kTableSize) / kStubSize;
 constexpr unsigned kMfdExec = 0x10;  // Linux 6.3; without it a sysctl may forbid execution.
 constexpr int kSealFutureWrite = 0x0010;
@@ -68,6 +69,8 @@ bool IsDeleted(int fd) {
   return fstat(fd, &st) != 0 || st.st_nlink == 0;
 }
 
+bool IsLong(const PatchImage::Site& site) { return site.hop || site.carried != 0; }
+
 int64_t Nanoseconds(const timespec& t) { return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
 
 }  // namespace
@@ -88,22 +91,26 @@ Result<std::unique_ptr<PatchImage>> PatchImage::Create(int source, int64_t delta
       new PatchImage(source, delta, std::move(fd), std::move(mapping)));
 }
 
-void PatchImage::EmitStub(const Site& site, uint64_t stub) {
-  const uint64_t record = stub + kRecordOffset;
-  char* at = At(stub);
-  const auto lea = static_cast<int32_t>(kRecordOffset - kLeaSize);
+void PatchImage::EmitStub(const Site& site, absl::Span<const char> carried, uint64_t stub) {
+  const size_t record_offset = IsLong(site) ? kLongRecordOffset : kRecordOffset;
+  const uint64_t record = stub + record_offset;
+  char* const start = At(stub);
+  char* at = std::copy(carried.begin(), carried.end(), start);
+  const uint64_t code = stub + carried.size();
+  const auto lea = static_cast<int32_t>(record - code - kLeaSize);
   const auto jmp = static_cast<int32_t>(
       static_cast<int64_t>(EntryFor(site.number) * sizeof(uint64_t)) -
-      static_cast<int64_t>(stub + kLeaSize + kJmpSize));
+      static_cast<int64_t>(code + kLeaSize + kJmpSize));
   std::memcpy(at, "\x4c\x8d\x1d", 3);
   std::memcpy(at + 3, &lea, sizeof(lea));
   std::memcpy(at + kLeaSize, "\xff\x25", 2);
   std::memcpy(at + kLeaSize + 2, &jmp, sizeof(jmp));
-  std::memset(at + kLeaSize + kJmpSize, 0xcc, kRecordOffset - kLeaSize - kJmpSize);
+  at += kLeaSize + kJmpSize;
+  std::memset(at, 0xcc, record_offset - static_cast<size_t>(at - start));
   // Distances between stubs and file, at whatever address both are.
   const int64_t behind_site = static_cast<int64_t>(site.file_offset + kSyscallSize) - delta_;
   const SiteRecord r{site.number, static_cast<int32_t>(behind_site - static_cast<int64_t>(record))};
-  std::memcpy(at + kRecordOffset, &r, sizeof(r));
+  std::memcpy(start + record_offset, &r, sizeof(r));
 }
 
 void PatchImage::EmitHopStub(const Site& site, uint64_t stub) {
@@ -120,7 +127,7 @@ void PatchImage::EmitHopStub(const Site& site, uint64_t stub) {
     at += sizeof(d);
   };
   const int64_t behind_site = static_cast<int64_t>(site.file_offset + kSyscallSize) - delta_;
-  const auto record = static_cast<int64_t>(stub + kHopRecordOffset);
+  const auto record = static_cast<int64_t>(stub + kLongRecordOffset);
   const uint32_t minus_self = offsetof(Slot, minus_self);
   put("\xf3\x49\x0f\xae\xcb", 5);
   put("\x65\x48\x8b\x0c\x25", 5);
@@ -140,20 +147,20 @@ void PatchImage::EmitHopStub(const Site& site, uint64_t stub) {
   displacement(record);
   put("\xff\x25", 2);
   displacement(static_cast<int64_t>(kHopEntry * sizeof(uint64_t)));
-  std::memset(at, 0xcc, kHopStubSize - static_cast<size_t>(at - start));
+  std::memset(at, 0xcc, kLongStubSize - static_cast<size_t>(at - start));
   const SiteRecord r{0, static_cast<int32_t>(behind_site - record)};
-  std::memcpy(start + kHopRecordOffset, &r, sizeof(r));
+  std::memcpy(start + kLongRecordOffset, &r, sizeof(r));
 }
 
 // Returns its offset.
-uint64_t PatchImage::AddStubLocked(const Site& site) {
+uint64_t PatchImage::AddStubLocked(const Site& site, absl::Span<const char> carried) {
   const uint64_t stub = StubOffset(stubs_.size());
   if (site.hop) {
     EmitHopStub(site, stub);
   } else {
-    EmitStub(site, stub);
+    EmitStub(site, carried, stub);
   }
-  for (size_t i = 0; i < (site.hop ? kHopStubSize : kStubSize); i += kStubSize)
+  for (size_t i = 0; i < (IsLong(site) ? kLongStubSize : kStubSize); i += kStubSize)
     stubs_.push_back({site, stub});
   sites_.insert(site.file_offset);
   return stub;
@@ -189,7 +196,8 @@ Result<PatchImage::Page> PatchImage::AddSite(const Site& found) {
   };
   edit(jump, kJumpSize);
   if (plan->hop) edit(found.file_offset, kSyscallSize);
-  const uint64_t stub = AddStubLocked({found.file_offset, found.number, plan->hop});
+  const uint64_t stub = AddStubLocked({found.file_offset, found.number, plan->hop, plan->carried},
+                                      {copy + at - plan->carried, plan->carried});
   PatchSite(absl::MakeSpan(copy), at, *plan,
             static_cast<int32_t>(delta_ + static_cast<int64_t>(stub) -
                                  static_cast<int64_t>(jump + kJumpSize)));

@@ -49,6 +49,7 @@ class PatchImage {
     uint64_t file_offset;  // Of its `syscall` instruction.
     uint32_t number;       // That it loads; with a hop, that it was found with.
     bool hop = false;      // The number is known when it is called.
+    size_t carried = 0;    // SitePlan's.
   };
   struct Stub {
     Site site;
@@ -89,9 +90,10 @@ class PatchImage {
     uint8_t size;
     std::array<char, kJumpSize> original;
   };
-  uint64_t AddStubLocked(const Site& site) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `carried`: the site's instructions of that name.
+  uint64_t AddStubLocked(const Site& site, absl::Span<const char> carried) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // As AddStubLocked(), at `stub`.
-  void EmitStub(const Site& site, uint64_t stub);
+  void EmitStub(const Site& site, absl::Span<const char> carried, uint64_t stub);
   void EmitHopStub(const Site& site, uint64_t stub);
   uint64_t AddPageLocked(const char* page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

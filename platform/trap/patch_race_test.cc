@@ -81,6 +81,42 @@ TEST_F(PatchRaceTest, EveryInstructionIsBeforeOrAfterTheCall) {
   }
 }
 
+// So with a wake-up of nobody, answered in the stub, and one that is not.
+TEST_F(PatchRaceTest, AWakeUpIsBeforeOrAfterTheCall) {
+  constexpr uint64_t kWake = kBase + 320, kWord = 0x7f0000001230, kPrivateWake = 129;
+  Write([](Xbyak::CodeGenerator& c) {
+    c.mov(c.eax, SYS_futex);
+    c.syscall();
+    c.ret();
+  }, kWake - kBase);
+  MapFile(*set_);
+  set_->OnTrap(kWake + kBehind, SYS_futex);
+  FakeThread thread([](CallRegisters& r) { r.rax = 4711; });
+  std::vector<uint32_t> cells(kWaiterCells);
+  thread.page().answers = 1;
+  thread.page().waiters = reinterpret_cast<uint64_t>(cells.data());
+  g_trap.slot = &thread.slot();
+  g_trap.function = kWake;
+  g_trap.site = kWake + kBehind - 2;
+  g_trap.number = SYS_futex;
+  for (const bool waited_for : {false, true}) {
+    cells[WaiterCell(kWord)] = waited_for;
+    g_trap.wrong = g_trap.saved = g_trap.committed = 0;
+    uint64_t result;
+    {
+      GsBase gs(&thread.slot());
+      g_trap.look = true;
+      result = Step(kWake, kWord, kPrivateWake);
+      g_trap.look = false;
+    }
+    EXPECT_EQ(result, waited_for ? 4711u : 0u);
+    EXPECT_EQ(g_trap.wrong, 0u);
+    EXPECT_GT(g_trap.saved, 10u);
+    EXPECT_GT(g_trap.committed, 5u);
+    EXPECT_EQ(thread.calls(), waited_for ? 1u : 0u);
+  }
+}
+
 // The answer to a return from a handler replaces all registers. At every instruction on the way there the
 // slot has them, and what is below either stack pointer stays as it is.
 TEST_F(PatchRaceTest, AnAnswerReplacesEveryRegister) {

@@ -26,6 +26,7 @@ struct Trap {
   // Nothing is changed, only looked at.
   bool look = false;
   uint64_t function = 0, site = 0, number = 0;
+  uint64_t carried = 0;  // Bytes of `not r10` before the site.
   Registers at_start{};
   uint64_t wrong = 0;
   std::atomic<uint64_t> saved{0}, replaced{0}, landed{0};
@@ -33,7 +34,7 @@ struct Trap {
 };
 inline Trap g_trap;
 
-inline constexpr uint64_t kTrapFlag = 0x100;
+inline constexpr uint64_t kTrapFlag = 0x100, kNotSize = 3;
 
 inline constexpr std::pair<int, uint64_t Registers::*> kFields[] = {
     {REG_RAX, &Registers::rax}, {REG_RDI, &Registers::rdi}, {REG_RSI, &Registers::rsi},
@@ -75,6 +76,13 @@ inline void Look(Registers regs) {
   }
   const bool before = saved || place == PatchSet::Place::kBefore;
   ++(saved ? t.saved : before ? t.before : committed ? t.committed : t.answered);
+  const uint64_t ahead = t.site - regs.rip;
+  if (place == PatchSet::Place::kBefore && ahead <= t.carried && ahead % kNotSize == 0) {
+    regs.rip = t.site;
+    if (ahead / kNotSize % 2 != t.carried / kNotSize % 2) regs.r10 = ~regs.r10;
+  } else if (t.carried / kNotSize % 2 != 0) {
+    regs.r10 = ~regs.r10;
+  }
   bool right = regs.rip - (saved ? 2 : 0) == t.site + (before ? 0 : 2);
   if (before) right = right && regs.rax == t.number;
   right = right && ((regs.eflags ^ t.at_start.eflags) & 0xdd5 & ~kTrapFlag) == 0;
@@ -142,7 +150,7 @@ inline uint64_t Step(uint64_t function, uint64_t first, uint64_t second = 0) {
       "popfq\n\t"
       : "=a"(result)
       : "r"(function), "D"(first), "S"(second)
-      : "rcx", "r11", "memory", "cc");
+      : "rcx", "r10", "r11", "memory", "cc");
   return result;
 }
 

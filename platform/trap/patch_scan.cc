@@ -2,6 +2,7 @@
 
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace caisson::platform::trap {
@@ -42,6 +43,67 @@ bool HasShortMov(absl::Span<const char> page, size_t at, uint32_t number) {
     if (mov >= back && HasLongImmediate(At(page, mov - back))) return false;
   }
   return true;
+}
+
+// The size of an instruction that can be carried (patch_scan.h); 0: it is none that is known. Its operands
+// are registers with their ModRM byte's mod 3, or a register and an immediate.
+size_t CarriedSize(absl::Span<const char> code) {
+  size_t i = 0;
+  uint8_t rex = 0;
+  if (i < code.size() && (At(code, i) & 0xf0) == 0x40) rex = At(code, i++);
+  if ((rex & 0x08) != 0 && i < code.size() && (At(code, i) & 0xf8) == 0xb8) return 0;  // 64 bits follow.
+  // rax and rsp, and what is a part of them.
+  const auto taboo = [rex](unsigned index, unsigned bit) {
+    return (index == 0 || index == 4) && (rex & bit) == 0;
+  };
+  if (i >= code.size()) return 0;
+  uint8_t opcode = At(code, i++);
+  if ((opcode & 0xf8) == 0xb8) {  // mov r32, imm32
+    const bool fits = !taboo(opcode & 7, 1) && code.size() - i >= 4;
+    return fits ? i + 4 : 0;
+  }
+  bool two = true;      // Both of ModRM's fields are registers.
+  size_t immediate = 0;
+  if (opcode == 0x0f) {
+    if (i >= code.size()) return 0;
+    opcode = At(code, i++);
+    if ((opcode & 0xf0) == 0x90) two = false;         // setcc
+    else if ((opcode & 0xf0) != 0x40 &&               // cmovcc
+             (opcode & 0xf6) != 0xb6) return 0;       // movzx, movsx
+  } else if (opcode < 0x40 && (opcode & 7) < 4) {     // add, or, adc, sbb, and, sub, xor, cmp
+  } else if (opcode >= 0x84 && opcode <= 0x8b && opcode != 0x86 && opcode != 0x87) {  // test, mov
+  } else if (opcode == 0x80 || opcode == 0x83 || opcode == 0xc0 || opcode == 0xc1) {
+    two = false;  // The same, shifts.
+    immediate = 1;
+  } else if (opcode == 0x81) {
+    two = false;
+    immediate = 4;
+  } else if (opcode == 0xd0 || opcode == 0xd1) {
+    two = false;
+  } else if ((opcode == 0xf6 || opcode == 0xf7) && i < code.size() && (At(code, i) & 0x30) == 0x10) {
+    two = false;  // not, neg
+  } else {
+    return 0;
+  }
+  if (i >= code.size()) return 0;
+  const uint8_t modrm = At(code, i++);
+  if (modrm >> 6 != 3 || taboo(modrm & 7, 1) || (two && taboo(modrm >> 3 & 7, 4))) return 0;
+  return code.size() - i >= immediate ? i + immediate : 0;
+}
+
+// How many bytes are between a `mov` of the number and the call, if all can be carried; 0: no such place.
+size_t FindCarried(absl::Span<const char> page, size_t at, uint32_t number) {
+  for (size_t carried = 2; carried <= std::min(at, kMaxCarried); ++carried) {
+    size_t from = at - carried;
+    if (!HasShortMov(page, from, number)) continue;
+    while (from < at) {
+      const size_t size = CarriedSize(page.subspan(from, at - from));
+      if (size == 0) break;
+      from += size;
+    }
+    if (from == at) return carried;
+  }
+  return 0;
 }
 
 // mov rax, imm32. Three bytes tell what it is; a prefix before it changes nothing.
@@ -93,9 +155,10 @@ std::optional<SitePlan> PlanSite(absl::Span<const char> page, size_t at, uint32_
       (!HasLongMov(page, at, number) || (at - kLongMov) % 16 != 0 || at == kLongMov || At(page, at - kLongMov - 1) == 0x90))
     return std::nullopt;
   if (HasLongMov(page, at, number)) return SitePlan{false, at - kLongMov};
-  const std::optional<size_t> hop = FindHop(page, at);
-  if (!hop) return std::nullopt;
-  return SitePlan{true, *hop};
+  if (const std::optional<size_t> hop = FindHop(page, at)) return SitePlan{true, *hop};
+  const size_t carried = FindCarried(page, at, number);
+  if (carried == 0) return std::nullopt;
+  return SitePlan{false, at - carried - kShortMov, carried};
 }
 
 bool IsPatchableCall(uint32_t number) {

@@ -20,14 +20,21 @@ struct SitePlan {
   // short jump to the jump, which is in padding nearby: a hop.
   bool hop = false;
   size_t jump = 0;  // Where its first byte is, in the page.
+  // Instructions between a short `mov` and the `syscall`, in bytes: the stub has them too, and they stay
+  // where they are.
+  size_t carried = 0;
 };
 
+inline constexpr size_t kMaxCarried = 24;
+
 // For the `syscall` instruction at page[at], which has just made call `number`; null if it cannot be
-// patched within this page. Nothing is disassembled.
+// patched within this page.
 //
 // In place of the `mov`: mov eax, imm32 or mov rax, imm32 stands right before the call, is an
 // instruction of its own as far as the bytes before it tell, and loads the number that was called.
-// Only sites that were executed are asked about, so data is never taken for code.
+// Only sites that were executed are asked about, so data is never taken for code. Between the `mov` and the
+// call there may be instructions of a few kinds that change registers only, and neither use nor change rax
+// and rsp: compilers put the operation's flags there (`xor sil, 0x81` of glibc's futex calls).
 //
 // A hop goes into the five zeros (SIB byte and displacement) at the end of an unused
 // `0f 1f 84 00 00 00 00 00`, the no-operation that pads most code. Such an instruction does nothing

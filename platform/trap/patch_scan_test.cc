@@ -161,6 +161,75 @@ TEST(PatchScanTest, AHopIsInInt3BehindAFunction) {
   EXPECT_FALSE(PlanSite(Near(1046, "\x48\xb8" + std::string(8, '\xcc')), 1000, 0));
 }
 
+// mov eax, 202, then `between`, then the call at 100, in a page without room for a hop.
+std::string Between(const std::string& between) {
+  std::string page(4096, '\x90');
+  page.replace(100, 2, "\x0f\x05");
+  page.replace(100 - between.size(), between.size(), between);
+  page.replace(95 - between.size(), 5, std::string("\xb8\xca\0\0\0", 5));
+  return page;
+}
+
+TEST(PatchScanTest, InstructionsThatChangeRegistersOnlyAreCarried) {
+  const std::string fit[] = {
+      "\x40\x80\xf6\x81",                   // xor sil, 0x81
+      "\x80\xf2\x81\x89\xd6",               // xor dl, 0x81; mov esi, edx
+      "\x31\xd2",                           // xor edx, edx
+      std::string("\x81\xe6\x80\0\0\0", 6),  // and esi, 0x80
+      std::string("\xba\x01\0\0\0", 5),      // mov edx, 1
+      "\x45\x85\xc0\x40\x0f\x95\xc6\x45\x31\xd2\xc1\xe6\x07\x40\x80\xf6\x81",  // test r8d, r8d; setne sil; ...
+      "\xf7\xd6",                           // not esi
+      "\x0f\xb6\xf1",                       // movzx esi, cl
+      "\x48\x0f\x46\xd6",                   // cmovbe rdx, rsi
+      "\x49\xd1\xe4",                       // shl r12, 1
+  };
+  for (const std::string& between : fit) {
+    const std::string page = Between(between);
+    const std::optional<SitePlan> plan = PlanSite(page, 100, 202);
+    ASSERT_TRUE(plan) << &between - fit;
+    EXPECT_FALSE(plan->hop);
+    EXPECT_EQ(plan->carried, between.size());
+    EXPECT_EQ(plan->jump, 95 - between.size());
+    EXPECT_FALSE(PlanSite(page, 100, 203));
+    std::string patched = page;
+    PatchSite(absl::MakeSpan(&patched[0], patched.size()), 100, *plan, 0x12345678);
+    EXPECT_EQ(patched.substr(95 - between.size(), 5), "\xe9\x78\x56\x34\x12");
+    EXPECT_EQ(patched.substr(100 - between.size()), page.substr(100 - between.size()));
+  }
+}
+
+TEST(PatchScanTest, OtherInstructionsAreNotCarried) {
+  const std::string unfit[] = {
+      "\x31\xc0",                                // xor eax, eax
+      "\x89\xc2",                                // mov edx, eax
+      "\x34\x81",                                // xor al, 0x81
+      "\x80\xf4\x81",                            // xor ah, 0x81
+      "\x48\x89\xe7",                            // mov rdi, rsp
+      "\x48\x8b\x37",                            // mov rsi, [rdi]
+      std::string("\x48\x8d\x35\0\0\0\0", 7),   // lea rsi, [rip]
+      "\x66\x31\xd2",                            // xor dx, dx
+      std::string("\x49\xb8\1\0\0\0\0\0\0\0", 10),  // mov r8, 1 with 64 bits
+      "\x48\x87\xf7",                            // xchg rdi, rsi
+      "\xeb\x10", "\x75\x10", "\xff\xd2",        // jmp, jne, call rdx
+      "\xc3\xc3", "\x0f\x0b",                     // ret, ud2
+      "\x90\x90",
+      "\x80\xf2",                                // Its immediate would be the call.
+      "\x31\xd2\x31",
+      "\x40\x40\x80\xf6\x81",
+      std::string(26, '\x31') ,                   // Too long, and nonsense.
+  };
+  for (const std::string& between : unfit) EXPECT_FALSE(PlanSite(Between(between), 100, 202)) << &between - unfit;
+  std::string long_one;
+  for (int i = 0; i < 13; ++i) long_one += "\x31\xd2";
+  EXPECT_FALSE(PlanSite(Between(long_one), 100, 202));
+  EXPECT_TRUE(PlanSite(Between(long_one.substr(2)), 100, 202));
+  // Another register's `mov`, and a page's start.
+  std::string page = Between("\x31\xd2");
+  page[92] = '\x41';
+  EXPECT_FALSE(PlanSite(page, 100, 202));
+  EXPECT_FALSE(PlanSite(absl::Span<const char>(Between("\x31\xd2")).subspan(94), 6, 202));
+}
+
 TEST(PatchScanTest, CallsThatDoNotComeBackAreNotPatched) {
   for (int number : {SYS_clone, SYS_vfork, SYS_fork, SYS_execve, SYS_exit, 512,
                       0x40000001})

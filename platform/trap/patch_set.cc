@@ -428,7 +428,9 @@ PatchSet::Place PatchSet::Locate(Registers& regs, const CallRegisters& slot,
   const uint64_t site = placed->bias + stub->site.file_offset;
   if (!stub->site.hop) {
     if (in(t.call_swapped, t.copy_in)) regs.rsp = slot.rsp;
-    regs.rip = site;
+    // What the stub carries is at the site too: it is gone on with there.
+    const uint64_t carried = stub->site.carried, done = address - placed->stubs - stub->offset;
+    regs.rip = inside ? site : site - carried + std::min(done, carried);
     regs.rax = stub->site.number;
     return Place::kBefore;
   }

@@ -85,7 +85,8 @@ class PatchSet {
   // What a thread was doing that a signal found at regs.rip, if that is ours.
   enum class Place {
     kElsewhere,
-    kBefore,     // The call has not been made: `regs` are put to its site's instruction.
+    kBefore,     // The call has not been made: `regs` are put to its site's instruction, or to one of those
+                 // before it that the stub carries.
     kSaved,      // It has not been made, and the slot's CallRegisters are the thread's registers.
     kAnswered,   // It has been answered in the stub: `regs` are put behind it.
     kCommitted,  // The sentry has it: the slot's CallRegisters are the thread's registers.

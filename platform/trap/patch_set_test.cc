@@ -174,6 +174,41 @@ TEST_F(PatchSetTest, CallsAreAnsweredInTheStub) {
   EXPECT_EQ(thread.calls(), calls);
 }
 
+// FUTEX_WAKE of a private word for which nobody is counted.
+TEST_F(PatchSetTest, AWakeUpOfNobodyIsAnsweredInTheStub) {
+  constexpr uint32_t kFutex = 202;
+  constexpr uint64_t kWake = 1, kPrivate = 128, kWord = 0x7f0012345670;
+  WriteWrapper(kFutex);
+  MapFile(*set_);
+  MakeHot(kFutex);
+  ASSERT_TRUE(IsPatched());
+  FakeThread thread([](CallRegisters& r) { r.rax = kMarker; });
+  std::vector<uint32_t> cells(kWaiterCells);
+  GsBase gs(&thread.slot());
+  auto call = [](uint64_t word, uint64_t op) { return At<uint64_t(uint64_t, uint64_t, uint64_t)>(kBase)(word, op, 1); };
+  EXPECT_EQ(call(kWord, kWake | kPrivate), kMarker);  // No answers, no page.
+  thread.page().answers = 1;
+  EXPECT_EQ(call(kWord, kWake | kPrivate), kMarker);
+  thread.page().waiters = reinterpret_cast<uint64_t>(cells.data());
+  uint64_t calls = thread.calls();
+  for (int i = 0; i < 1000; ++i) ASSERT_EQ(call(kWord + 4096 * static_cast<uint64_t>(i), kWake | kPrivate), 0u);
+  EXPECT_EQ(call(kWord, kWake | kPrivate | uint64_t{7} << 32), 0u);  // Only the lower half counts.
+  EXPECT_EQ(thread.calls(), calls);
+  EXPECT_EQ(thread.slot().answered, 1001u);
+  // Another operation, address, or cell.
+  for (uint64_t op : {kWake, kWake | kPrivate | 256, kPrivate, uint64_t{10} | kPrivate}) EXPECT_EQ(call(kWord, op), kMarker) << op;
+  for (uint64_t word : {kWord + 1, kWord + 2, kWord + 3, kWord | uint64_t{1} << 47, kWord | uint64_t{1} << 63})
+    EXPECT_EQ(call(word, kWake | kPrivate), kMarker) << word;
+  for (size_t i = 0; i < kWaiterCells; ++i) cells[i] = i != WaiterCell(kWord);
+  EXPECT_EQ(call(kWord, kWake | kPrivate), 0u);
+  EXPECT_EQ(call(kWord + 4, kWake | kPrivate), kMarker);
+  cells[WaiterCell(kWord)] = 0x80000000;
+  EXPECT_EQ(call(kWord, kWake | kPrivate), kMarker);
+  cells[WaiterCell(kWord)] = 0;
+  thread.page().answers = 0;
+  EXPECT_EQ(call(kWord, kWake | kPrivate), kMarker);
+}
+
 TEST_F(PatchSetTest, AGsBaseOfTheGuestsOwnMakesTheCallWhereItStands) {
   WriteWrapper(kGetpid);
   MapFile(*set_);

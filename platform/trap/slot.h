@@ -140,7 +140,11 @@ struct ThreadPage {
   // turns them off by clearing it, and keeps them true while it is set.
   alignas(64) uint32_t answers;
   uint32_t pid, tid, uid, euid, gid, egid;
-  uint32_t answered_unused[25];
+  uint32_t zero;
+  // Where the counts of waiters are (WaiterCell()); 0: nowhere. While a cell is 0, FUTEX_WAKE of a private
+  // word that it counts for wakes nobody.
+  alignas(8) uint64_t waiters;
+  uint32_t answered_unused[22];
 
   // For kHost.
   alignas(64) uint32_t host_count;
@@ -150,6 +154,12 @@ struct ThreadPage {
   HostCall host_calls[kMaxHostCalls];
 };
 static_assert(sizeof(ThreadPage) <= kPageSize);
+// The index of ThreadPage::zero among the answers.
+inline constexpr uint32_t kZeroAnswer = (offsetof(ThreadPage, zero) - offsetof(ThreadPage, pid)) / sizeof(uint32_t);
+
+// The page of counts in a stub, uint32_t each, by which a futex word's waiters are counted.
+inline constexpr size_t kWaiterCells = kPageSize / sizeof(uint32_t);
+constexpr size_t WaiterCell(uint64_t address) { return address / 4 % kWaiterCells; }
 
 // What the blob rings with, where there is a listener: a notification with this number from an
 // instruction of the blob. It is never carried out.

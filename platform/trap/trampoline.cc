@@ -5,8 +5,8 @@
 #define XBYAK_NO_EXCEPTION
 #include <xbyak/xbyak.h>
 
+#include "platform/trap/call_rules.h"
 #include "platform/trap/copies.h"
-#include "platform/trap/patch_scan.h"
 #include "platform/trap/saved_registers.h"
 #include "platform/trap/slot.h"
 
@@ -15,9 +15,7 @@ namespace {
 
 constexpr size_t kRegs = offsetof(Slot, registers);
 constexpr int kXstateHeader = 512;
-
-// In the highest byte of a call's rule.
-constexpr uint32_t kRuleString = 0x80, kRuleAnswer = 0x40, kRuleEscape = 0x20, kRuleSave = 0x10;
+constexpr uint32_t kPrivateWake = 129;  // FUTEX_WAKE | FUTEX_PRIVATE_FLAG.
 
 class Emitter {
  public:
@@ -81,9 +79,9 @@ class Emitter {
     g_.jae(escape);
     g_.lea(g_.rdx, g_.ptr[g_.rip + rules_]);
     g_.mov(g_.edx, g_.dword[g_.rdx + g_.rcx * 4]);
-    g_.test(g_.edx, (kRuleAnswer | kRuleEscape) << 24);
+    g_.test(g_.edx, kRuleAnswer | kRuleEscape);
     g_.jz(rule_, Xbyak::CodeGenerator::T_NEAR);
-    g_.test(g_.edx, kRuleEscape << 24);
+    g_.test(g_.edx, kRuleEscape);
     g_.jz(answer_, Xbyak::CodeGenerator::T_NEAR);
     // Not for us: the stub makes it. All registers are loaded as after a call, with this for rip.
     g_.L(escape);
@@ -104,8 +102,9 @@ class Emitter {
     g_.shr(g_.edx, 16);
     g_.movzx(g_.edx, g_.dl);
     g_.mov(g_.ecx, g_.dword[g_.r12 + g_.rdx * 4 + offsetof(ThreadPage, pid)]);
-    g_.inc(g_.qword[g_.rax + offsetof(Slot, answered)]);
     g_.mov(g_.edi, static_cast<uint32_t>(offsetof(CallRegisters, rax)));
+    g_.inc(g_.qword[g_.rax + offsetof(Slot, answered)]);
+    out_.finish_counted = Here();
     g_.L(finish_);
     g_.mov(g_.rbx, g_.rax);
     g_.mov(g_.qword[g_.rbx + g_.rdi + kRegs], g_.rcx);
@@ -210,16 +209,45 @@ class Emitter {
     g_.xor_(g_.r8d, g_.r8d);
     g_.L(copied);
     g_.mov(g_.qword[g_.rax + offsetof(Slot, copied_in)], g_.r8);
-    if (hooks_.xfeatures != 0) g_.jmp(commit_);
+    g_.jmp(commit_, Xbyak::CodeGenerator::T_NEAR);
     g_.L(none);
+    Wake();
     if (hooks_.xfeatures != 0) {
-      g_.test(g_.edx, kRuleSave << 24);
+      g_.test(g_.edx, kRuleSave);
       g_.jz(commit_);
       g_.mov(g_.rbx, g_.rax);
       Save();
       g_.mov(g_.rax, g_.rbx);
     }
     g_.L(commit_);
+  }
+
+  // A wake-up where nobody waits, which is most of them: the answer is 0. All registers are in the slot;
+  // rax: the slot, edx: the call's rule, edi and esi: the guest's.
+  void Wake() {
+    Xbyak::Label no;
+    g_.test(g_.edx, kRuleWake);
+    g_.jz(no);
+    g_.mov(g_.r12, g_.qword[g_.rax + offsetof(Slot, thread_page)]);
+    g_.mov(g_.r8, g_.qword[g_.r12 + offsetof(ThreadPage, waiters)]);
+    g_.test(g_.r8, g_.r8);
+    g_.jz(commit_, Xbyak::CodeGenerator::T_NEAR);
+    g_.cmp(g_.esi, kPrivateWake);
+    g_.jne(commit_, Xbyak::CodeGenerator::T_NEAR);
+    // What the guest has stored is seen before the count is read.
+    g_.xchg(g_.qword[g_.rax + offsetof(Slot, copied_in)], g_.rcx);
+    // The address is a multiple of 4 and the guest's.
+    g_.mov(g_.rcx, g_.rdi);
+    g_.ror(g_.rcx, 2);
+    g_.mov(g_.r9, g_.rcx);
+    g_.shr(g_.r9, 45);
+    g_.jnz(commit_, Xbyak::CodeGenerator::T_NEAR);
+    g_.and_(g_.ecx, static_cast<uint32_t>(kWaiterCells - 1));
+    g_.mov(g_.ecx, g_.dword[g_.r8 + g_.rcx * 4]);
+    g_.test(g_.ecx, g_.ecx);
+    g_.jnz(commit_, Xbyak::CodeGenerator::T_NEAR);
+    g_.jmp(answer_, Xbyak::CodeGenerator::T_NEAR);
+    g_.L(no);
   }
 
   // To the last page of slot rbx. What has its initial state costs nothing, where the CPU tells.
@@ -314,15 +342,7 @@ class Emitter {
   void Rules() {
     g_.align(16);
     g_.L(rules_);
-    for (uint32_t number = 0; number < kCopyRules.size(); ++number) {
-      const CopyRule& rule = kCopyRules[number];
-      const size_t entry = EntryFor(number);
-      g_.db(rule.address);
-      g_.db(rule.length);
-      g_.db(entry == 0 ? rule.size : entry - 1);
-      g_.db((rule.string ? kRuleString : 0) | (entry == 0 ? 0 : kRuleAnswer) |
-            (SavesExtendedState(number) ? kRuleSave : 0) | (IsPatchableCall(number) ? 0 : kRuleEscape));
-    }
+    for (uint32_t number = 0; number < kCopyRules.size(); ++number) g_.dd(CallRule(number));
   }
 
   // From here registers are free: the slot has them all.
@@ -459,6 +479,7 @@ class Emitter {
     g_.lea(g_.rsp, g_.ptr[g_.rsp + 1]);
     g_.putSeg(g_.gs);
     g_.mov(count, g_.rsp);
+    out_.answered_counted = Here();
     g_.putSeg(g_.gs);
     g_.mov(g_.rsp, g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rsp))]);
     g_.jmp(g_.rcx);  // rsp is the guest's again here, and the same as the saved one.
@@ -473,17 +494,6 @@ class Emitter {
 };
 
 }  // namespace
-
-bool SavesExtendedState(uint32_t number) {
-  return number == SYS_kill || number == SYS_tkill || number == SYS_tgkill;
-}
-
-size_t EntryFor(uint32_t number) {
-  for (size_t i = 0; i < kAnsweredCalls.size(); ++i) {
-    if (kAnsweredCalls[i] == number) return 1 + i;
-  }
-  return 0;
-}
 
 Trampoline EmitTrampoline(Xbyak::CodeGenerator& g, uint64_t address, const TrampolineHooks& hooks) {
   return Emitter(g, address, hooks).Emit();

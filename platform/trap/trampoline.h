@@ -9,6 +9,8 @@
 #include <functional>
 #include <optional>
 
+#include "platform/trap/call_rules.h"
+
 namespace Xbyak {
 class CodeGenerator;
 }
@@ -25,9 +27,6 @@ static_assert(sizeof(SiteRecord) == 8);
 // How far before the record of a site with a hop its stub's `syscall` is.
 inline constexpr uint64_t kRecordToEscape = 28;
 
-// Calls that a thread answers itself from its thread page, in the order of the page's fields.
-inline constexpr std::array<uint32_t, 6> kAnsweredCalls = {39, 186, 102, 107, 104, 108};
-
 // Addresses in a stub; ranges are [a, b).
 struct Trampoline {
   // Where a site jumps to: kEntries addresses, by EntryFor(number), or kHopEntry.
@@ -38,13 +37,14 @@ struct Trampoline {
   // nor flags; in [*_swapped, ...) rsp is in the slot and the guest's is in CallRegisters.
   uint64_t answered = 0;          // [answered, answered_end): rax and rcx hold what the call leaves.
   uint64_t answered_swapped = 0;
+  uint64_t answered_counted = 0;  // From here on, and in [finish_counted, restore), Slot::answered counts it.
   uint64_t answered_end = 0;
   uint64_t call_swapped = 0;      // [call_swapped, committed).
   uint64_t copy_in = 0;           // [copy_in, committed): CallRegisters are complete.
   uint64_t copy_in_failed = 0;    // In it: where a copy that faults goes on, with nothing copied.
   // The same for sites with a hop. In [any, any_saved) rcx is the record and rax the number, from any_rax
   // on only in CallRegisters; in [any_saved, any_end) and [finish, restore) these are complete.
-  uint64_t any = 0, any_swapped = 0, any_rax = 0, any_saved = 0, any_end = 0, finish = 0;
+  uint64_t any = 0, any_swapped = 0, any_rax = 0, any_saved = 0, any_end = 0, finish = 0, finish_counted = 0;
   uint64_t committed = 0;         // The sentry has the call: [committed, end).
   // Of that, [copy_out, copy_out_end) stores Slot::copy_out. r9 records are left, of the present one
   // nothing is stored before `store`, an instruction that has rcx bytes left, and all behind it; it is no
@@ -60,10 +60,6 @@ struct Trampoline {
 // The index into Trampoline::entries.
 inline constexpr size_t kHopEntry = Trampoline::kEntries - 1;
 size_t EntryFor(uint32_t number);
-
-// Calls that often end with a handler, which begins with the caller's extended state saved: it is in the
-// slot's last page when they come.
-bool SavesExtendedState(uint32_t number);
 
 // What waits for the sentry beyond spinning; emitted inline, may change all registers but rbx (the
 // slot) and r12 (the thread page).

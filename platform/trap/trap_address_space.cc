@@ -121,6 +121,13 @@ size_t TrapAddressSpace::CopyOutForced(GuestAddr to, absl::Span<const char> from
   return StubAddressSpace::CopyOutForced(to, from);
 }
 
+// Sequentially consistent: it is counted before its word is read, and a waker has changed the word before it
+// reads the count.
+void TrapAddressSpace::CountWaiter(GuestAddr addr, int delta) {
+  uint32_t* cells = static_cast<uint32_t*>(stub().slots().waiters());
+  __atomic_fetch_add(&cells[WaiterCell(addr.value)], static_cast<uint32_t>(delta), __ATOMIC_SEQ_CST);
+}
+
 Result<std::unique_ptr<HostThread>> TrapAddressSpace::TakeThread() {
   size_t slot;
   {

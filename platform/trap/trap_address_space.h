@@ -32,6 +32,7 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
   size_t CopyOutForced(GuestAddr to, absl::Span<const char> from) override;
 
   void KeepCode() override { patches_.Disable(); }
+  void CountWaiter(GuestAddr addr, int delta) override;
 
   PatchSet& patches() { return patches_; }
 

@@ -11,25 +11,33 @@ bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
   const uint64_t fs_base = regs.fs_base, gs_base = regs.gs_base;
   thread_->ReloadCall();
   const Registers call = thread_->call_registers();
+  const Trampoline& trampoline = shared_.environment.patches->trampoline();
+  const Registers here = regs;
   const PatchSet::Place place = space_->patches().Locate(regs, thread_->call(), escape);
   switch (place) {
-    case PatchSet::Place::kElsewhere:
     case PatchSet::Place::kAnswered:
+      if (here.rip >= trampoline.answered && here.rip < trampoline.answered_counted)
+        thread_->CorrectAnswered(1);
+      return false;
+    case PatchSet::Place::kElsewhere:
       return false;
     case PatchSet::Place::kBefore:
       return true;
     case PatchSet::Place::kSaved:
+      // It is made again. (Who makes the call itself is there too, and was not counted.)
+      if (here.rip >= trampoline.finish_counted && here.rip < trampoline.restore &&
+          here.rdi == offsetof(CallRegisters, rax))
+        thread_->CorrectAnswered(-1);
+      break;
     case PatchSet::Place::kCommitted:
       break;
   }
-  const Registers here = regs;
   regs = call;
   regs.orig_rax = ~uint64_t{0};
   regs.fs_base = fs_base;
   regs.gs_base = gs_base;
   // Handed over and not seen by us: it is made again, at the `syscall` instruction of its site. Else
   // it has been answered, and this is what we wrote there.
-  const Trampoline& trampoline = shared_.environment.patches->trampoline();
   if (place == PatchSet::Place::kSaved || thread_->interrupted_state() == kCall) {
     regs.rip -= 2;
   } else {
@@ -46,20 +54,31 @@ bool TrapContext::LeaveTrampoline(Registers& regs, uint64_t* escape) {
   return false;
 }
 
+// Whether a stop may end without the caller's hearing of it: honest guests have one or two of them between events.
+// A guest that jumps into our code with registers of its own, or forges frames, could have them without an end.
+bool TrapContext::GoesOn() {
+  constexpr int kMaxUnseen = 64;
+  if (unseen_ == kMaxUnseen) return false;
+  ++unseen_;
+  return true;
+}
+
 // A fault of the trampoline's at guest memory, which is no event. What was to come along with a call
 // is left to the sentry; what the guest's memory did not take, it gets as copies of the sentry's do.
 bool TrapContext::HandleCopyFault() {
   const Trampoline& trampoline = shared_.environment.patches->trampoline();
   Registers here = thread_->ReadRegisters();
-  if (here.rip >= trampoline.copy_in && here.rip < trampoline.committed) {
+  const bool in = here.rip >= trampoline.copy_in && here.rip < trampoline.copy_in_failed;
+  const bool out = here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
+                   thread_->interrupted_state() != kCall;
+  // Registers that a guest has brought along itself fault again, there or where the slot leads.
+  if ((!in && !out) || !GoesOn()) return false;
+  if (in) {
     here.rip = trampoline.copy_in_failed;
-  } else if (here.rip >= trampoline.copy_out && here.rip < trampoline.copy_out_end &&
-             thread_->interrupted_state() != kCall) {
+  } else {
     uint64_t escape;
     LeaveTrampoline(here, &escape);
     copies_.Forget();
-  } else {
-    return false;
   }
   thread_->WriteRegisters(here);
   thread_->Resume();

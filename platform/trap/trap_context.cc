@@ -207,6 +207,7 @@ void TrapContext::SetKilled(Event& event) {
 
 Event TrapContext::Switch(AddressSpace& space, Registers& regs) {
   Event event;
+  unseen_ = 0;
   // Before anything is answered: a signal that meets an answer could undo it (README.md).
   if (interrupt_.exchange(false)) return event;
   auto& trap_space = static_cast<TrapAddressSpace&>(space);
@@ -413,7 +414,9 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
   const bool of_cpu = info.code > 0;
   if (!of_cpu && info.signo == kInterruptSignal) signalled_.store(false, std::memory_order_relaxed);
   // Others' are from us, or from an administrator of the host.
-  if (!of_cpu && !(info.signo == kInterruptSignal && interrupt_.exchange(false))) {
+  const bool asked_for =
+      !of_cpu && info.signo == kInterruptSignal && interrupt_.exchange(false);
+  if (!of_cpu && !asked_for && GoesOn()) {
     if (thread_->interrupted_state() == kCall) {
       // We have not seen that call: kGuest would be an answer to it.
       Registers here = thread_->ReadRegisters();
@@ -440,7 +443,7 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
     LOG_DEBUG("stub ", thread_->pid(), ": the guest uses gs");
     space_->patches().Disable();
   }
-  if (to_escape || (in_trampoline && memory)) {
+  if ((to_escape || (in_trampoline && memory)) && GoesOn()) {
     if (escape != 0) regs.rip = escape;
     thread_->WriteRegisters(regs);
     thread_->Resume();
@@ -468,6 +471,7 @@ bool TrapContext::HandleTrap(Registers& regs, Event& event) {
     default:
       break;
   }
+  if (!GoesOn()) return true;
   thread_->Resume();
   return false;
 }

@@ -81,6 +81,7 @@ class TrapContext final : public Context {
   bool HandleTrap(Registers& regs, Event& event);
   bool LeaveTrampoline(Registers& regs, uint64_t* escape);
   bool HandleCopyFault();
+  bool GoesOn();
   void DescribeSignal(const Registers& regs, Event& event);
   void SetKilled(Event& event);
   void TakeHostThread() ABSL_LOCKS_EXCLUDED(mu_);
@@ -97,6 +98,7 @@ class TrapContext final : public Context {
   Spinner spinner_;
   Shared::Counts counts_;
   bool killed_ = false;
+  int unseen_ = 0;          // Stops since the last event that came to none.
   bool full_ = true;        // The caller has had all registers of the last event.
   Registers shown_{};       // What the caller has been told, if not full.
   bool in_call_ = false;    // It was a call of a patched site.

@@ -42,11 +42,10 @@ absl::StatusOr<int> AwaitStatus(const Args& args, const Opened& container) {
     if (args.pid == 0) AwaitMonitor(container);
     return reply->wait_status();
   }
-  // The sentry may end before it has answered everybody.
-  if (args.pid != 0 ||
-      runsc::StatusOf(container.dir, container.state) != runsc::Status::kStopped) {
-    return reply.status();
-  }
+  if (args.pid != 0) return reply.status();
+  // The sentry may end before it has answered everybody, or be gone before its monitor has said so.
+  AwaitMonitor(container);
+  if (runsc::StatusOf(container.dir, container.state) != runsc::Status::kStopped) return reply.status();
   return RecordedStatus(container);
 }
 

@@ -121,6 +121,8 @@ absl::Status SignalContainer(const ContainerDir& dir, const State& state, int si
   }
   // A sentry that does not answer is killed as a whole.
   if (signal == SIGKILL) return KillSandbox(state.processes);
+  // The sentry is gone, and its monitor about to say so. Engines know these words.
+  if (absl::IsUnavailable(sent)) return all ? absl::OkStatus() : NotRunning();
   return sent;
 }
 

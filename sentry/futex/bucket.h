@@ -72,22 +72,28 @@ struct alignas(64) Bucket {
   Waiter* head ABSL_GUARDED_BY(mu) = nullptr;
   Waiter* tail ABSL_GUARDED_BY(mu) = nullptr;
   // Sequentially consistent: a waiter counts itself before it reads the word, a waker has changed
-  // the word before it reads the count.
+  // the word before it reads the count. So with AddressSpace::CountWaiter().
   std::atomic<int> count{0};
 
   void Append(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
-    w.prev = tail;
-    w.next = nullptr;
-    (tail != nullptr ? tail->next : head) = &w;
-    tail = &w;
-    w.bucket.store(this, std::memory_order_release);
-    count.fetch_add(1);
+    Count(w.mm, w.addr, 1);
+    Link(w);
   }
   void Remove(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
-    (w.prev != nullptr ? w.prev->next : head) = w.next;
-    (w.next != nullptr ? w.next->prev : tail) = w.prev;
-    w.prev = w.next = nullptr;
-    count.fetch_sub(1);
+    Unlink(w);
+    Count(w.mm, w.addr, -1);
+  }
+  // To `key` at `addr`. It is counted there before it ceases to be counted here: who asks for both, in either
+  // order and without a lock, finds it.
+  void MoveTo(Bucket& to, Waiter& w, const mm::MemoryManager::FutexKey& key, GuestAddr addr)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu, to.mu) {
+    const GuestAddr from = w.addr;
+    to.Count(w.mm, addr, 1);
+    Unlink(w);
+    w.key = key;
+    w.addr = addr;
+    to.Link(w);
+    Count(w.mm, from, -1);
   }
   // Takes `w` off and lets its caller go on. Its stack may be gone at once.
   // `wakes` ends after the lock is dropped.
@@ -102,6 +108,24 @@ struct alignas(64) Bucket {
       if (w->key == key) return w;
     }
     return nullptr;
+  }
+
+ private:
+  void Count(mm::MemoryManager* mm, GuestAddr addr, int delta) {
+    count.fetch_add(delta);
+    mm->address_space().CountWaiter(addr, delta);
+  }
+  void Link(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    w.prev = tail;
+    w.next = nullptr;
+    (tail != nullptr ? tail->next : head) = &w;
+    tail = &w;
+    w.bucket.store(this, std::memory_order_release);
+  }
+  void Unlink(Waiter& w) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    (w.prev != nullptr ? w.prev->next : head) = w.next;
+    (w.next != nullptr ? w.next->prev : tail) = w.prev;
+    w.prev = w.next = nullptr;
   }
 };
 

@@ -151,10 +151,7 @@ Result<int> FutexManager::Requeue(Word from, Word to, int wake, int requeue,
         if (done < wake) {
           a.WakeUp(*w, wakes);
         } else if (!(source == target)) {
-          a.Remove(*w);
-          w->key = target;
-          w->addr = to.addr;
-          b.Append(*w);
+          a.MoveTo(b, *w, target, to.addr);
         }
         ++done;
       }

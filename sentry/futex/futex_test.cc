@@ -31,6 +31,9 @@ class FutexTest : public ::testing::Test {
   void Store(int i, uint32_t value) {
     ASSERT_TRUE(mm_->CopyOut(base_ + 4 * i, {reinterpret_cast<char*>(&value), 4}).ok());
   }
+  int Waiters(int i) {
+    return static_cast<platform::fake::FakeAddressSpace&>(mm_->address_space()).Waiters(base_ + 4 * i);
+  }
   uint32_t Load(int i) { return mm_->Load32(base_ + 4 * i).value(); }
   // A thread in Wait().
   struct Sleeper {
@@ -143,7 +146,7 @@ TEST_F(FutexTest, RequeueMovesSleepers) {
 }
 
 TEST_F(FutexTest, ARequeuedSleeperTimesOutThere) {
-  auto a = StartWait(At(0), ~0u, time::MonotonicNow() + 50'000'000);
+  auto a = StartWait(At(0), ~0u, time::MonotonicNow() + 400'000'000);
   EXPECT_EQ(futexes_.Requeue(At(0), At(1), 0, 1, std::nullopt).value(), 1);
   a->thread.join();
   EXPECT_EQ(ErrorOf(a->result), Errno::kETIMEDOUT);
@@ -191,6 +194,32 @@ TEST_F(FutexTest, WaitMultipleReturnsTheIndex) {
   entries.resize(2);
   EXPECT_EQ(ErrorOf(futexes_.WaitMultiple(ctx_, *mm_, entries, time::MonotonicNow() + 1000)),
             Errno::kETIMEDOUT);
+}
+
+TEST_F(FutexTest, WaitersAreCountedWhereTheyWait) {
+  auto a = StartWait(At(0)), b = StartWait(At(0)), c = StartWait(At(1));
+  EXPECT_EQ(Waiters(0), 2);
+  EXPECT_EQ(Waiters(1), 1);
+  EXPECT_EQ(futexes_.Requeue(At(0), At(1), 1, 1, std::nullopt).value(), 2);
+  EXPECT_EQ(Waiters(0), 0);
+  EXPECT_EQ(Waiters(1), 2);
+  EXPECT_EQ(futexes_.Wake(At(1), 5).value(), 2);
+  EXPECT_EQ(Waiters(1), 0);
+  auto d = StartWait(At(2), ~0u, time::MonotonicNow() + 1000);
+  d->thread.join();
+  EXPECT_EQ(ErrorOf(futexes_.Wait(ctx_, At(2), 1, ~0u, time::kNever)), Errno::kEAGAIN);
+  EXPECT_EQ(Waiters(2), 0);
+}
+
+// Who asks for both words without a lock, in either order, finds a waiter that is being moved.
+TEST_F(FutexTest, AMovedWaiterIsCountedAllTheTime) {
+  auto a = StartWait(At(0));
+  auto& space = static_cast<platform::fake::FakeAddressSpace&>(mm_->address_space());
+  space.FewestWaiters();
+  EXPECT_EQ(futexes_.Requeue(At(0), At(1), 0, 1, std::nullopt).value(), 1);
+  EXPECT_EQ(space.FewestWaiters(), 1);
+  EXPECT_EQ(futexes_.Wake(At(1), 1).value(), 1);
+  EXPECT_EQ(space.FewestWaiters(), 0);
 }
 
 // The classic three-state mutex: no wake may be lost whatever the interleaving.

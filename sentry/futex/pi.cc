@@ -196,12 +196,9 @@ Result<int> FutexManager::CmpRequeuePi(const PiTask& self, Word from, Word to, i
         uint64_t owner_id =
             top != nullptr ? top->owner_id : self.id_of(static_cast<int32_t>(owner));
         if (owner_id == 0) return Errno::kESRCH;
-        a.Remove(*w);
-        w->key = target;
-        w->addr = w->target_addr;
         w->pi = true;
         w->owner_id = owner_id;
-        b.Append(*w);
+        a.MoveTo(b, *w, target, w->target_addr);
       }
       ++done;
       w = next;

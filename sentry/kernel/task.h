@@ -370,6 +370,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
                              int dumpable);
   Result<RefPtr<auth::Credentials>> ExecCredentials(vfs::FileDescription& file, bool* secure);
   bool BeginExecCredentials();
+  // Whether a task of another process may have our root and cwd, as whoever refers to them may.
+  bool MayShareFs();
   void EndExecCredentials(bool committed);
 
   Kernel& kernel_;  // Outlives every task.

@@ -231,6 +231,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   if ((flags & kCloneParentSettid) != 0) (void)Write(args.parent_tid, visible_tid);
   if ((flags & kCloneChildSettid) != 0)
     (void)mm->CopyOut(args.child_tid, {reinterpret_cast<const char*>(&visible_tid), 4});
+  mm.reset();  // Of what is the child's alone it is the only user from its first instruction on.
   child->Launch();
   if (event != PtraceEvent::kNone) ReportPtraceEvent(event, 0, pid.get());
   if (gate) {

@@ -46,6 +46,12 @@ std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription
   return caps;
 }
 
+// commit_creds(): whether these make the process undumpable, and end PR_SET_PDEATHSIG.
+bool Hides(const auth::Credentials& old, const auth::Credentials& next) {
+  return old.euid != next.euid || old.egid != next.egid || old.fsuid != next.fsuid ||
+         old.fsgid != next.fsgid || (next.permitted & ~old.permitted) != 0;
+}
+
 }  // namespace
 
 // The credentials after exec (capabilities(7), "Transformation of capabilities during execve()").
@@ -64,7 +70,7 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
     MutexLock lock(kernel_.tasks_mu());
     for (const RefPtr<Task>& t : group_->tasks) own_users += t->fs_ref() == fs_ ? 1 : 0;
   }
-  const bool shares_fs = (BeginExecCredentials() || fs_->ref_count() > own_users) &&
+  const bool shares_fs = (BeginExecCredentials() || (fs_->ref_count() > own_users && MayShareFs())) &&
                          !c.HasCapability(auth::Capability::kSetuid);
   if (!nosuid && !shares_fs) {
     // Ids that the caller's namespace has no names for are not taken on (bprm_fill_uid()).
@@ -106,6 +112,19 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
   *secure = id_changed || c.ruid != c.euid || c.rgid != c.egid ||
             (!real_root && (c.permitted & ~(old_permitted | c.ambient)) != 0);
   return creds;
+}
+
+// Readers of /proc hold an FsContext for a moment too. Where a thread of ours may be about to give it to a child that
+// is not to be seen yet, the count alone tells.
+bool Task::MayShareFs() {
+  if (group_->HasOtherThreads()) return true;
+  for (const RefPtr<ThreadGroup>& g : kernel_.ThreadGroups()) {
+    if (g == group_) continue;
+    MutexLock lock(kernel_.tasks_mu());
+    for (const RefPtr<Task>& t : g->tasks)
+      if (t->fs_ref() == fs_) return true;
+  }
+  return false;
 }
 
 // From here on nobody attaches, who would get what the exec may give. True: the tracer that there is
@@ -183,8 +202,8 @@ Result<void> Task::KillOtherThreads() {
 
 // Whether the new program may have the old one's address space: that costs one request to it instead
 // of the end of a stub and another one. Not where the new program can or knows more than the old
-// one: nothing that a stub holds becomes trusted. Others may still come to share
-// the memory.
+// one: nothing that a stub holds becomes trusted. Nor where it may not be looked into, which
+// the caller checks. Others may still come to share the memory.
 bool Task::MayExecInPlace(const auth::Credentials& next, vfs::FileDescription& file) {
   const auth::Credentials& old = *creds_;
   if (next.ruid != old.ruid || next.euid != old.euid || next.rgid != old.rgid ||
@@ -267,8 +286,11 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   RefPtr<NamespaceSet> namespaces = EnterTime(namespaces_);
   load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
   loader::PreparedImage image = TRY(loader::PrepareImage(*this, kernel_.platform(), load, program));
+  // begin_new_exec(), with suid_dumpable 0.
+  const bool hides = Hides(*creds_, *creds);
+  const bool dumpable = !hides && image.readable && creds_->ruid == creds_->euid && creds_->rgid == creds_->egid;
   RefPtr<mm::MemoryManager> mm;
-  const bool in_place = !secure && MayExecInPlace(*creds, *program.file);
+  const bool in_place = !secure && dumpable && MayExecInPlace(*creds, *program.file);
   if (!in_place) {
     mm = TRY(mm::MemoryManager::New(kernel_.platform(), &kernel_.shared_memory()));
     TRY(loader::MapPrepared(*this, image, *mm));
@@ -277,7 +299,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   // The point of no return: from here a failure ends the process.
   TRY(KillOtherThreads());
   group_->timers().DeletePosixTimers();
-  if (Result<void> replaced = ReplaceMemory(std::move(mm), image, secure ? 0 : 1); !replaced.ok()) {
+  if (Result<void> replaced = ReplaceMemory(std::move(mm), image, dumpable ? 1 : 0); !replaced.ok()) {
     PrepareGroupExit(signal::kSIGSEGV);  // As force_fatal_sig() in bprm_execve().
     return replaced.error();
   }
@@ -296,8 +318,8 @@ SyscallResult Task::Exec(const ExecArgs& args) {
     group_->set_actions(std::move(actions));
   }
   alt_stack_ = signal::AltStack{.sp = 0, .flags = signal::kSsDisable};
+  if (secure || hides) pdeath_signal.store(0, std::memory_order_relaxed);
   if (secure) {
-    pdeath_signal.store(0, std::memory_order_relaxed);
     Rlimit stack = group_->limits().Get(kRlimitStack);
     stack.soft = std::min<uint64_t>(stack.soft, 8 << 20);
     group_->limits().Set(kRlimitStack, stack);

@@ -7,6 +7,7 @@
 
 #include "sentry/loader/elf.h"
 #include "sentry/loader/stack.h"
+#include "vfs/path_walk.h"
 
 namespace caisson::loader {
 
@@ -162,8 +163,10 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
   const std::string interpreter_path = TRY(ReadInterpreterPath(ctx, elf));
   ElfFile interpreter;
   WriteDenial interpreter_denial;
+  bool readable = vfs::MayAccess(ctx, *program.file->inode(), vfs::kMayRead).ok();
   if (!interpreter_path.empty()) {
     RefPtr<vfs::FileDescription> file = TRY(args.open(interpreter_path));
+    readable = readable && vfs::MayAccess(ctx, *file->inode(), vfs::kMayRead).ok();
     interpreter_denial = WriteDenial(file->inode_ref());
     // load_elf_binary(): a bad interpreter is the library's fault.
     Result<ElfFile> read = ReadElf(ctx, file);
@@ -286,6 +289,7 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
   prepared.mmap_base = GuestAddr(place.mmap_base);
   prepared.stack_limit = args.stack_limit;
   prepared.executable = program.file;
+  prepared.readable = readable;
   prepared.interpreter_denial = std::move(interpreter_denial);
   return prepared;
 }
@@ -309,6 +313,7 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
   PreparedImage image = TRY(PrepareImage(ctx, platform, args, program));
   LoadedImage loaded;
   loaded.mm = TRY(mm::MemoryManager::New(platform, args.shared_memory));
+  if (!image.readable) loaded.mm->set_dumpable(0);
   TRY(MapPrepared(ctx, image, *loaded.mm));
   loaded.entry = image.entry;
   loaded.stack_pointer = image.stack_pointer;

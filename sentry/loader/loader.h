@@ -83,6 +83,8 @@ struct PreparedImage {
   GuestAddr mmap_base;
   uint64_t stack_limit = 0;
   RefPtr<vfs::FileDescription> executable;
+  // Whether the caller may read the program and its interpreter; else who runs them is not dumpable (would_dump()).
+  bool readable = true;
   WriteDenial interpreter_denial;
 };
 

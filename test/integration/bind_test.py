@@ -73,11 +73,7 @@ def below(path):
         finally: os.close(inner)
     finally: os.close(fd)
 seen = set()
-deep = None
-while deep is None:
-    # What the host exchanges between the look-up and the open may be gone for the guest.
-    try: deep = os.open("deep/er", os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError: pass
+deep = os.open("deep/er", os.O_RDONLY | os.O_DIRECTORY)
 def up(path):
     fd = os.open(path, os.O_RDONLY, dir_fd=deep)
     try: return os.read(fd, 100).decode()
@@ -209,6 +205,52 @@ def both_swap():
 @case
 def the_host_moves_a_directory_out():
     race(("source/deep/er", "outside/er2", "source/a", "source/spare"), inside=False)
+
+
+# What is in both of two directories that are exchanged is always there.
+BOTH = """
+import os, sys, time
+os.chdir(sys.argv[1])
+missed, seen, rounds = {}, set(), 0
+def read(path, flags=os.O_RDONLY):
+    fd = os.open(path, flags, 0o600)
+    try: return seen.add(os.read(fd, 100))
+    finally: os.close(fd)
+ways = {"read": lambda: read("a/f"), "deep": lambda: read("a/in/side/f"), "write": lambda: read("a/in/f", os.O_RDWR), "create": lambda: read("a/in/side/f", os.O_RDWR | os.O_CREAT),
+        "up": lambda: read("a/in/side/../f"), "stat": lambda: os.stat("a/in/side/f"), "list": lambda: os.listdir("a/in/side"), "link": lambda: read("link/side/f")}
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    rounds += 1
+    for name, way in ways.items():
+        try: way()
+        except OSError as e: missed[name, e.errno] = missed.get((name, e.errno), 0) + 1
+print("missed", missed); print("seen", sorted(seen)); print("opens", rounds * 5 > 1000)
+"""
+
+
+@case
+def what_is_in_both_exchanged_directories_is_never_missed():
+    place = Place()
+    for name in ("both1", "both2"):
+        os.makedirs(os.path.join(place.source, name, "in/side"))
+        for file in ("f", "in/f", "in/side/f"):
+            with open(os.path.join(place.source, name, file), "w") as out:
+                out.write(name)
+    os.rmdir(os.path.join(place.source, "spare"))
+    os.rename(os.path.join(place.source, "a"), os.path.join(place.source, "spare"))
+    os.rename(os.path.join(place.source, "both1"), os.path.join(place.source, "a"))
+    os.unlink(os.path.join(place.source, "link"))
+    os.symlink("a/in", os.path.join(place.source, "link"))
+    swapper = place.swapping("source/a", "source/both2")
+    try:
+        native = lib.collect([sys.executable, "-c", BOTH, place.source, "1"], b"", 30)
+        result = workspace.run(debian(), config(place, [BOTH, "/tmp/b", str(2 * SECONDS)]), timeout=60)
+    finally:
+        equal(swapper.poll(), None, "the process that swaps has ended")
+        swapper.kill()
+        swapper.wait()
+    for out in (native, result):
+        equal(out.out, "missed {}\nseen [b'both1', b'both2']\nopens True\n", "natively" if out is native else "inside")
 
 
 LINKS = """

@@ -14,7 +14,7 @@ cases = []
 
 BASH = {
     "bash_pipelines": "set -o pipefail; seq 1000 | grep 9 | sort -rn | head -3; echo ${PIPESTATUS[@]}; false | true; echo $?; "
-                      "diff <(seq 3) <(seq 4); wc -l < <(seq 10); seq 3 | tee >(cat >/tmp/t) | wc -l; sleep 0.2; cat /tmp/t",
+                      "diff <(seq 3) <(seq 4); wc -l < <(seq 10); seq 3 | tee >(cat >/tmp/t) | wc -l; until [ $(cat /tmp/t 2>/dev/null | wc -l) = 3 ]; do sleep 0.02; done; cat /tmp/t",
     "bash_here_documents": "cat <<A; cat <<-'B'; cat <<<\"string $((1+1))\"\n$HOME `echo x`\nA\n\tverb $x\n\tB\n",
     "bash_traps": "trap 'echo exit $?' EXIT; trap 'echo int' INT; trap 'echo err' ERR; kill -INT $$; false; (trap 'echo sub' EXIT; exit 3); "
                   "trap 'echo chld' CHLD; sleep 0.01; trap 'echo usr2; exit 4' USR2; kill -USR2 $$; echo not here",
@@ -45,7 +45,8 @@ BASH = {
     "coreutils_sums": "cd /usr/bin; sha256sum bash perl | cut -c1-20; b2sum ls | cut -c1-20; cksum cat; md5sum -c <(md5sum ls cat); base64 -w0 /etc/hostname; factor 360",
     "coreutils_misc": "nproc; arch; logname 2>&1; id; groups; who; users; tty; pwd; env -i A=1 env; printenv HOME; nice; nohup true; timeout 0.2 sleep 3; echo $?; "
                       "stdbuf -o0 echo hi; date -u -d @0 +%c; sync; truncate -s 1G /tmp/big; stat -c '%s %b' /tmp/big; mktemp -u | wc -c",
-    "tail_follow": "cd /tmp; : >f; (for i in 1 2 3; do sleep 0.15; echo line $i; done >>f) & timeout 1.5 tail -f f; wait",
+    "tail_follow": "cd /tmp; : >f; : >out; tail -f f >out & for i in 1 2 3; do sleep 0.15; echo line $i; done >>f; until [ $(wc -l <out) = 3 ]; do sleep 0.02; done; "
+                   "kill $!; wait $!; echo $?; cat out",
     "dd_and_seek": "cd /tmp; dd if=/dev/zero of=f bs=64k count=40 status=none; dd if=f of=g bs=1000 skip=3 seek=5 status=none; stat -c %s g; cmp -n 100 f g; "
                    "dd if=/dev/urandom bs=1M count=4 status=none | tee h | md5sum | cut -c33-; cmp h h && echo equal; fallocate -l 1M i; fallocate -p -o 4096 -l 8192 i; stat -c %s i",
     "find": "find /etc -maxdepth 1 -type f -name '*.conf' -printf '%f %s %m\\n' | sort; find /usr/include -name 'std*.h' | sort | head; "
@@ -83,12 +84,12 @@ BASH = {
     "interpreter_missing": "cd /tmp; printf '#!/no/such/interpreter\\n' >s; chmod +x s; ./s; echo $?; printf '#!\\n' >e; chmod +x e; ./e; echo $?; : >z; chmod +x z; ./z; echo $?",
     "mount_and_proc": "cat /proc/self/mounts | awk '{print $2}' | sort | grep -v -e console -e '^/proc/\\|^/sys/'; mount -t tmpfs t /mnt; echo $?; umount /proc; echo $?",
     "setsid_and_groups": "setsid bash -c 'ps -o pid=,pgid=,sid= -p $$ | awk \"{print (\\$1 == \\$2), (\\$2 == \\$3)}\"'; bash -ic 'sleep 20 & ps -o pgid= -p $! | grep -c .; kill $!' 2>/dev/null",
-    "ps_tree": "sleep 5 & sleep 0.3; ps -eo stat,user,args --no-headers >/tmp/ps.out; grep -v 'ps -eo' /tmp/ps.out | sed 's/^R+\\? /S /'; ps -o comm= -p 1; kill $!",
-    "pgrep_pkill": "sleep 77 & sleep 0.2; pgrep -f 'sleep 77' | wc -l; pkill -x sleep; wait $!; echo $?",
+    "ps_tree": "sleep 50 & until [ \"$(ps -o comm= -p $!)\" = sleep ]; do sleep 0.02; done; ps -eo stat,user,args --no-headers >/tmp/ps.out; grep -v 'ps -eo' /tmp/ps.out | sed 's/^R+\\? /S /'; ps -o comm= -p 1; kill $!",
+    "pgrep_pkill": "sleep 77 & until pgrep -x sleep >/dev/null; do :; done; pgrep -f '^sleep 77' | wc -l; pkill -x sleep; wait $!; echo $?",
     "capsh_like": "grep -E '^Cap' /proc/self/status; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; cat /proc/sys/kernel/cap_last_cap",
     "su_and_setpriv": "setpriv --reuid=1000 --regid=1000 --clear-groups bash -c 'id; touch /etc/x; grep CapEff /proc/self/status; cat /etc/shadow'; setpriv --no-new-privs grep NoNew /proc/self/status",
     "unshare_is_refused_without_rights": "setpriv --reuid=1000 --bounding-set=-all unshare --mount true; echo $?",
-    "flock_and_locks": "cd /tmp; (flock 9; echo first; sleep 0.3; echo first done) 9>l & sleep 0.1; flock l echo second; wait; flock -n l true; echo $?",
+    "flock_and_locks": "cd /tmp; (flock 9; echo first; : >held; sleep 0.3; echo first done) 9>l & until [ -e held ]; do sleep 0.02; done; flock l echo second; wait; flock -n l true; echo $?",
     "ipcs": "ipcmk -M 4096 | sed 's/[0-9]*$//'; ipcs -m | grep -c 4096; ipcrm --all=shm; ipcs -m | grep -c 4096; ipcmk -Q >/dev/null; ipcs -q | grep -c '^0x'",
     "locale_and_ldd": "locale 2>/dev/null | head -2; ldd /bin/cat | sed 's/ (0x.*//;s/0x.*//'; getconf PAGESIZE; getconf _NPROCESSORS_ONLN; getconf ARG_MAX; ldconfig -p | wc -l",
     "dpkg_query": "dpkg-query -W -f='${Status}\\n' bash; dpkg -L bash | head -3; dpkg -S /bin/bash",
@@ -162,6 +163,7 @@ def interactive_bash():
 
 @case
 def bash_job_control_on_a_terminal():
+    stopped = "until jobs | grep -q Stopped; do sleep 0.05; done"
     terminal = interactive_bash()
     try:
         terminal.expect("ready> ")
@@ -180,9 +182,9 @@ def bash_job_control_on_a_terminal():
         terminal.press("\x03", "ready> ")
         terminal.send("echo status $?\n")
         terminal.expect("status 130")
-        terminal.send("cat & sleep 0.2; jobs\n")
+        terminal.send(f"cat & {stopped}; jobs\n")
         terminal.expect(r"\[1\]\+  Stopped +cat")
-        terminal.send("kill %1; wait; stty tostop; (echo background) & sleep 0.2; jobs; stty -tostop; fg\n")
+        terminal.send(f"kill %1; wait; stty tostop; (echo background) & {stopped}; jobs; stty -tostop; fg\n")
         terminal.expect(r"Stopped +\( ?echo background ?\)")
         terminal.expect("background\n")
         terminal.send("sh -c 'echo go; cat'\n")

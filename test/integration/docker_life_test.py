@@ -12,7 +12,7 @@ import time
 
 import lib
 from docker_engine import IMAGE, Detached, engine, main, run, sh, workspace
-from lib import equal, true, until
+from lib import equal, steady, true, until
 
 cases = []
 
@@ -54,7 +54,8 @@ def detached_exec_in_the_background():
 @case
 def top():
     with Detached(script="sleep 1000 & exec sleep 2000") as container:
-        until(lambda: "2000" in container("exec", container.name, "ps"), "it does not start")
+        # Each is itself, and not the shell that is about to become it.
+        until(lambda: len(re.findall(r"root +sleep [12]000$", container("exec", container.name, "ps"), re.M)) == 2, "they do not start")
         out = container("top", container.name)
         true(re.search(r"UID +PID +PPID", out.split("\n")[0]), f"no headline: {out}")
         rows = [line.split(None, 7) for line in out.strip().split("\n")[1:]]
@@ -69,12 +70,15 @@ def top():
 @case
 def stats():
     with Detached(script="while :; do :; done") as container:
-        time.sleep(1)
-        line = container("stats", "--no-stream", "--format", "{{.MemUsage}}|{{.PIDs}}|{{.CPUPerc}}", container.name).strip()
-        memory, pids, cpu = line.split("|")
-        true(re.match(r"[\d.]+[KMG]iB / ", memory) and not memory.startswith("0B"), f"memory: {line}")
-        true(int(pids) >= 1, f"pids: {line}")
-        true(float(cpu.rstrip("%")) > 5, f"a busy loop uses no CPU: {line}")
+        def shows():
+            line = container("stats", "--no-stream", "--format", "{{.MemUsage}}|{{.PIDs}}|{{.CPUPerc}}", container.name).strip()
+            memory, pids, cpu = line.split("|")
+            true(re.match(r"[\d.]+[KMG]iB / ", memory) and not memory.startswith("0B"), f"memory: {line}")
+            true(int(pids) >= 1, f"pids: {line}")
+            return float(cpu.rstrip("%")) > 5
+
+        # Between two looks it may not have had its turn.
+        until(shows, "a busy loop uses no CPU", 60)
 
 
 @case
@@ -106,10 +110,7 @@ def pause_and_unpause():
     with Detached(script="i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done") as container:
         until(lambda: len(container("logs", container.name)) > 4, "it does not run")
         container("pause", container.name)
-        time.sleep(0.3)
-        before = container("logs", container.name)
-        time.sleep(0.5)
-        equal(container("logs", container.name), before, "output while paused")
+        before = steady(lambda: container("logs", container.name))
         container("unpause", container.name)
         until(lambda: len(container("logs", container.name)) > len(before), "it does not go on")
 
@@ -144,9 +145,18 @@ def diff_and_commit():
 
 @case
 def attach_to_the_output():
-    with Detached(script="sleep 0.5; echo late; exit 5") as container:
-        result = engine.docker("attach", "--no-stdin", container.name)
-        equal((result.status, result.out), (5, "late\n"), "attach")
+    with Detached(script="until [ -e /tmp/go ]; do echo early; sleep 0.1; done; echo late; exit 5") as container:
+        attached = subprocess.Popen(["docker", "attach", "--no-stdin", container.name], stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.PIPE, env=engine.environment)
+        try:
+            equal(attached.stdout.readline(), b"early\n", "attached")
+            container("exec", container.name, "touch", "/tmp/go")
+            out, _ = attached.communicate(timeout=60)
+            equal(attached.returncode, 5, "attach")
+            true(re.fullmatch(rb"(early\n)*late\n", out), str(out))
+        finally:
+            attached.kill()
+            attached.wait()
 
 
 @case

@@ -346,6 +346,19 @@ def until(predicate, what, seconds=20):
         time.sleep(0.02)
 
 
+def steady(text):
+    """What `text()` is once it stays the same for half a second: what was on its way has come by then."""
+    seen = [text()]
+
+    def stays():
+        time.sleep(0.5)
+        seen.append(text())
+        return seen[-1] == seen[-2]
+
+    until(stays, "it goes on")
+    return seen[-1]
+
+
 def equal(actual, wanted, what=""):
     if actual != wanted:
         raise AssertionError(f"{what}: {actual!r}, not {wanted!r}")

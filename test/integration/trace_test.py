@@ -56,7 +56,10 @@ int main(int argc, char **argv) {
     printf("child %d\n", WEXITSTATUS(status));
   }
   if (p.number == 4) raise(SIGUSR1);
-  if (p.number == 5) while (!go) usleep(1000);
+  if (p.number == 5) {
+    close(creat("ready", 0600));
+    while (!go) usleep(1000);
+  }
   int r = level(3, &p);
   printf("end %d %d\n", r, counter);
   return r;
@@ -86,11 +89,13 @@ STRACE = {
                f"{CLEAN} /tmp/o | sed -E 's/(si_pid=|kill\\()[0-9]+/\\1N/'",
     "count": "strace -c -o /tmp/o cat /etc/hostname; awk '$NF ~ /^(openat|read|write|execve|mmap|fadvise64|newfstatat)$/ {print $4, $NF}' /tmp/o | sort",
     "inject": "strace -o /tmp/o -e inject=write:error=ENOSPC -e trace=write cat /etc/hostname; echo $?; cat /tmp/o | head -1; strace -o /tmp/o -e inject=exit_group:signal=KILL true; echo $?",
-    "attach": "sleep 1 & sleep 0.2; strace -o /tmp/o -p $! 2>/dev/null; echo $?; tail -2 /tmp/o; wait $!; echo $?",
-    "attach_group_stop": "bash -c 'kill -STOP $$; exit 5' & sleep 0.2; strace -o /tmp/o -e trace=exit_group -p $! 2>/dev/null & sleep 0.4; kill -CONT %1; wait %1; echo $?; wait; "
+    "attach": "sleep 4 & until grep -q sleep /proc/$!/comm; do sleep 0.02; done; strace -o /tmp/o -p $! 2>/dev/null; echo $?; tail -2 /tmp/o; wait $!; echo $?",
+    "attach_group_stop": "bash -c 'kill -STOP $$; exit 5' & p=$!; until grep -q '^State:.T' /proc/$p/status; do sleep 0.02; done; "
+                         "strace -o /tmp/o -e trace=exit_group -p $p 2>/dev/null & until grep -q 'TracerPid:.[1-9]' /proc/$p/status; do sleep 0.02; done; "
+                         "sleep 0.2; kill -CONT %1; wait %1; echo $?; wait; "
                          f"{CLEAN} /tmp/o | sed -E 's/si_pid=[0-9]+/N/'",
-    "detach_by_signal": "sleep 1.2 & sleep 0.1; timeout -s INT 0.4 strace -o /tmp/o -p $! 2>/dev/null; grep TracerPid /proc/$!/status; wait $!; echo $?",
-    "tracer_killed": "strace -o /tmp/o sleep 1 & sleep 0.3; p=$(pgrep -x sleep | head -1); kill -KILL $!; wait $!; sleep 0.1; grep TracerPid /proc/$p/status; echo ${p:+found}",
+    "detach_by_signal": "sleep 4 & sleep 0.1; timeout -s INT 0.4 strace -o /tmp/o -p $! 2>/dev/null; grep TracerPid /proc/$!/status; wait $!; echo $?",
+    "tracer_killed": "strace -o /tmp/o sleep 50 & until p=$(pgrep -x sleep); do :; done; kill -KILL $!; wait $!; sleep 0.1; grep TracerPid /proc/$p/status; echo ${p:+found}",
     "other_backends": "strace --seccomp-bpf -qq -f -o /tmp/o -e trace=execve,chdir sh -c 'cd /etc; ls >/dev/null'; echo $?; " + CLEAN + " /tmp/o; "
                       "strace -qq -DD -o /tmp/o -e trace=chdir sh -c 'cd /etc'; echo $?",
     "paths_and_fds": "strace -y -o /tmp/o -e trace=read -P /etc/hostname cat /etc/hostname /etc/passwd >/dev/null; echo $?; " + CLEAN + " /tmp/o",
@@ -112,8 +117,8 @@ GDB = {
     "catch_fork": gdb(3, "catch fork", "run", "continue", clean="grep -c -e 'Catchpoint 1 (forked' -e 'end 4'"),
     "threads": gdb(2, "break level if n==0", "run", "info threads", "thread apply all bt 1", "continue",
                    clean="grep -c -e 'LWP' -e worker -e 'exited normally'") .replace("-c -e 'LWP'", "-c -e '^Thread'"),
-    "attach": TARGET + "./t 5 & sleep 0.3; eval $GDB -p $! -ex \"'bt -1'\" -ex \"'p p'\" -ex \"'set var go=1'\" -ex detach 2>&1 | grep -A1 -e ' in main' -e number | " + CLEAN + "; wait $!; echo $?",
-    "attach_stopped": TARGET + "./t 5 & sleep 0.2; kill -STOP $!; sleep 0.1; eval $GDB -p $! -ex \"'set var go=1'\" -ex detach >/dev/null 2>&1; kill -CONT $!; wait $!; echo $?",
+    "attach": TARGET + "./t 5 & until [ -e ready ]; do sleep 0.02; done; eval $GDB -p $! -ex \"'bt -1'\" -ex \"'p p'\" -ex \"'set var go=1'\" -ex detach 2>&1 | grep -A1 -e ' in main' -e number | " + CLEAN + "; wait $!; echo $?",
+    "attach_stopped": TARGET + "./t 5 & until [ -e ready ]; do sleep 0.02; done; kill -STOP $!; until grep -q '^State:.T' /proc/$!/status; do sleep 0.02; done; eval $GDB -p $! -ex \"'set var go=1'\" -ex detach >/dev/null 2>&1; kill -CONT $!; wait $!; echo $?",
     "memory": gdb(1, "break level", "run", "x/s p->text", "find p->text, +8, 't'", "p $xmm0.uint128 * 0", "set $rbx = 5", "p $rbx", "info auxv", "generate-core-file /tmp/core", "kill",
                   clean=CLEAN + " | grep -v warning | grep -e '\"' -e '\\$' -e core"),
     "core_read_back": gdb(7, "run", "generate-core-file /tmp/core", "kill", clean="tail -0") + "; eval $GDB -ex bt ./t /tmp/core 2>&1 | " + CLEAN + " | grep '^#'",

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <thread>
+#include <vector>
 
 #include "test/util/file_util.h"
 #include "test/util/memory_util.h"
@@ -42,6 +44,59 @@ TEST_F(FutexTest, ChangedValueIsEagain) {
 
 TEST_F(FutexTest, WakeWithoutWaitersIsZero) {
   EXPECT_THAT(Futex(word_, FUTEX_WAKE, 1), SyscallSucceedsWithValue(0));
+}
+
+// Also once a call site has been used so often that a sandbox answers it on another way.
+TEST_F(FutexTest, APrivateWakeIsCheckedHoweverOftenItIsMade) {
+  Mapping memory(kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  int* word = memory.as<int>();
+  const uintptr_t address = reinterpret_cast<uintptr_t>(word);
+  // Of pages that are not there nobody is waited for, either.
+  void* const nothing = reinterpret_cast<void*>(uintptr_t{0x500000000000});
+  void* const outside = reinterpret_cast<void*>(uintptr_t{1} << 63);
+  for (int i = 0; i < 300; ++i) {
+    ASSERT_THAT(Futex(word, FUTEX_WAKE_PRIVATE, 1), SyscallSucceedsWithValue(0));
+    ASSERT_THAT(Futex(nothing, FUTEX_WAKE_PRIVATE, 1), SyscallSucceedsWithValue(0));
+    ASSERT_THAT(Futex(outside, FUTEX_WAKE_PRIVATE, 1), SyscallFailsWithErrno(EFAULT));
+    for (uintptr_t off : {1, 2, 3})
+      ASSERT_THAT(Futex(reinterpret_cast<void*>(address + off), FUTEX_WAKE_PRIVATE, 1), SyscallFailsWithErrno(EINVAL));
+    ASSERT_THAT(Futex(word, FUTEX_WAKE_PRIVATE | FUTEX_CLOCK_REALTIME, 1), SyscallFailsWithErrno(ENOSYS));
+  }
+  for (int i = 0; i < 100; ++i) {
+    std::atomic<int> woken{-1};
+    std::thread waiter([&] { woken = static_cast<int>(Futex(word, FUTEX_WAIT_PRIVATE, 0)); });
+    long n = 0;
+    while (n == 0) n = Futex(word, FUTEX_WAKE_PRIVATE, 1);
+    ASSERT_EQ(n, 1);
+    waiter.join();
+    ASSERT_EQ(woken, 0);
+  }
+}
+
+// Each thread leaves the next one's word changed before it wakes it, and waits for its own to change.
+TEST_F(FutexTest, NoPrivateWakeIsLost) {
+  constexpr int kThreads = 3, kRounds = 3000;
+  std::atomic<int> words[kThreads * 16] = {};
+  std::vector<std::thread> threads;
+  alarm(60);
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&words, t] {
+      std::atomic<int>& mine = words[16 * t];
+      std::atomic<int>& next = words[16 * ((t + 1) % kThreads)];
+      for (int i = 0; i < kRounds; ++i) {
+        // The first begins; without a barrier but that of the call.
+        if (t != 0 || i != 0) {
+          int seen;
+          while ((seen = mine.load(std::memory_order_relaxed)) < i + (t != 0)) Futex(&mine, FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(seen));
+        }
+        next.store(i + 1, std::memory_order_relaxed);
+        Futex(&next, FUTEX_WAKE_PRIVATE, 1);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  alarm(0);
+  EXPECT_EQ(words[0], kRounds);
 }
 
 TEST_F(FutexTest, WakeReleasesAProcessThroughSharedMemory) {

@@ -216,7 +216,7 @@ TEST(TimeNamespaceTest, OffsetsHoldForChildren) {
       // An absolute sleep until a time that has passed here.
       timespec until{static_cast<time_t>(monotonic + 50000), 0};
       const bool slept = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == 0;
-      _exit(m >= 100000 && m < 100100 && b >= 200000 && b < 200100 && up > 200000 && slept ? 0 : 1);
+      _exit(m >= 100000 && m < 100100 && b >= 200000 && b < 200100 && up >= 200000 && slept ? 0 : 1);
     }
     int status = 0;
     waitpid(pid, &status, 0);

@@ -31,11 +31,7 @@ Result<RefPtr<Inode>> GoferInode::Make(CallContext& ctx, gp::Op op, absl::string
   request.rdev_minor = rdev.minor;
   request.name_length = static_cast<uint16_t>(name.size());
   request.target_length = static_cast<uint16_t>(target.size());
-  uint64_t foreign_before;
-  {
-    MutexLock lock(directory_->mu());
-    foreign_before = directory_->foreign_changes_locked();
-  }
+  const uint64_t foreign_before = ForeignChanges();
   const bool named = op != gp::Op::kTmpfile;
   const bool expected = named && Expect(IN_CREATE, name);
   const Snapshot directory_begin = Begin();
@@ -68,7 +64,7 @@ Result<RefPtr<Inode>> GoferInode::Make(CallContext& ctx, gp::Op op, absl::string
       if (!sure) directory_->ForeignChangeLocked(true);
     }
     begin.permissions_covered = begin.rest_covered =
-        Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful);
+        Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful, foreign_before);
     EntriesChanged(reply.directory, directory_begin);
   }
   child->TakeAttributes(reply.attributes, begin);
@@ -105,6 +101,7 @@ Result<void> GoferInode::Link(CallContext&, absl::string_view name, Inode& targe
   auto& object = static_cast<GoferInode&>(target);
   gp::LinkRequest request = {};
   request.name_length = static_cast<uint16_t>(name.size());
+  const uint64_t foreign_before = ForeignChanges();
   const bool expected = Expect(IN_CREATE, name);
   const Snapshot directory_begin = Begin();
   Result<GoferCallResult> called = gofer().CallOnTwo(
@@ -117,7 +114,7 @@ Result<void> GoferInode::Link(CallContext&, absl::string_view name, Inode& targe
   if (!gp::Reader(called->body).Take(&reply)) return Errno::kEIO;
   object.SetOwnChange();
   if (object.is_regular()) object.DropReadFile();
-  Attach(name, object, Evidence::kSure);
+  Attach(name, object, Evidence::kSure, foreign_before);
   object.Invalidate(true);
   EntriesChanged(reply.directory, directory_begin);
   return {};
@@ -174,6 +171,7 @@ Result<void> GoferInode::Remove(absl::string_view name, GoferInode& victim, uint
   request.name_length = static_cast<uint16_t>(name.size());
   request.flags = flags;
   if (victim.NeedsKeeping()) request.flags |= gp::kUnlinkKeep;
+  const uint64_t foreign_before = ForeignChanges();
   const bool expected = Expect(IN_DELETE, name);
   const Snapshot directory_begin = Begin();
   Result<GoferCallResult> called = gofer().CallOn(*this, gp::kLocateKeep | WatchFlag(),
@@ -184,10 +182,7 @@ Result<void> GoferInode::Remove(absl::string_view name, GoferInode& victim, uint
   }
   gp::ChildReply reply = {};
   if (!gp::Reader(called->body).Take(&reply)) return Errno::kEIO;
-  {
-    MutexLock lock(directory_->mu());
-    directory_->SetAbsentLocked(name);
-  }
+  SetGone(name, foreign_before);
   victim.LostName(*this, name, reply.handle, reply.handle != 0 ? &reply.attributes : nullptr);
   EntriesChanged(reply.directory, directory_begin);
   return {};
@@ -213,6 +208,7 @@ Result<void> GoferInode::Rename(CallContext&, absl::string_view old_name, Inode&
   request.new_name_length = static_cast<uint16_t>(new_name.size());
   request.flags = flags;
   request.keep_victim = replaced != nullptr && !exchange && replaced->NeedsKeeping() ? 1 : 0;
+  const uint64_t foreign_before = ForeignChanges(), to_foreign_before = to.ForeignChanges();
   const bool expected[4] = {Expect(IN_MOVED_FROM, old_name), to.Expect(IN_MOVED_TO, new_name),
                             exchange && to.Expect(IN_MOVED_FROM, new_name),
                             exchange && Expect(IN_MOVED_TO, old_name)};
@@ -231,18 +227,16 @@ Result<void> GoferInode::Rename(CallContext&, absl::string_view old_name, Inode&
   if (!gp::Reader(called->body).Take(&reply)) return Errno::kEIO;
   if (&moved == replaced) return {};  // Two names of one file: nothing was done.
   if (replaced != nullptr && !exchange) replaced->LostName(to, new_name, reply.victim_handle, nullptr);
-  if (!exchange) {
+  if ((flags & kRenameWhiteout) != 0) {
     MutexLock lock(directory_->mu());
-    if ((flags & kRenameWhiteout) != 0) {
-      directory_->SetUnknownLocked(old_name);
-    } else {
-      directory_->SetAbsentLocked(old_name);
-    }
+    directory_->SetUnknownLocked(old_name);
+  } else if (!exchange) {
+    SetGone(old_name, foreign_before);
   }
   moved.ForgetName(*this, old_name);
   if (exchange && replaced != nullptr) replaced->ForgetName(to, new_name);
-  to.Attach(new_name, moved, Evidence::kSure);
-  if (exchange && replaced != nullptr) Attach(old_name, *replaced, Evidence::kSure);
+  to.Attach(new_name, moved, Evidence::kSure, to_foreign_before);
+  if (exchange && replaced != nullptr) Attach(old_name, *replaced, Evidence::kSure, foreign_before);
   moved.SetOwnChange();
   moved.Invalidate(false);
   if (exchange && replaced != nullptr) replaced->Invalidate(false);

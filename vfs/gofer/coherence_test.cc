@@ -192,7 +192,71 @@ TEST_F(GoferCoherenceTest, SurvivesAStormOfHostChanges) {
     Result<std::vector<std::string>> names = ctx().List("/d");
     return names.ok() && *names == std::vector<std::string>{"last"};
   }));
+  // A listing asks the host; what is known of a name stands until the event comes.
+  EXPECT_TRUE(Soon([&] { return !ctx().Stat("/d/a").ok() && !ctx().Stat("/d/b").ok(); }));
   EXPECT_ERRNO(ctx().Stat("/d/a"), kENOENT);
+}
+
+// An event between a lookup's answer and its place in the cache.
+TEST_F(GoferCoherenceTest, WhatGoesWhileItIsLookedUpIsNotRemembered) {
+  Host("mkdir d");
+  ASSERT_OK(ctx().List("/d"));
+  const std::string path = HostPath("d/a");
+  for (int round = 0; round < 60; ++round) {
+    std::atomic<bool> gone{false};
+    std::thread host([&] {
+      for (int i = 0; i < 20; ++i) {
+        mkdir(path.c_str(), 0755);
+        rmdir(path.c_str());
+      }
+      gone = true;
+    });
+    while (!gone) (void)ctx().Stat("/d/a").ok();
+    host.join();
+    ASSERT_TRUE(Soon([&] { return !ctx().Stat("/d/a").ok(); })) << "round " << round;
+  }
+}
+
+// The host's event may come before what the guest itself did is in the caches.
+TEST_F(GoferCoherenceTest, WhatTheHostUndoesAtOnceIsSeen) {
+  Host("mkdir d e");
+  ASSERT_OK(ctx().List("/d"));
+  ASSERT_OK(ctx().List("/e"));
+  const std::string in_d = HostPath("d/a"), in_e = HostPath("e/a");
+  auto until_done = [](const auto& call) {
+    while (call() < 0) {
+    }
+  };
+  for (int round = 0; round < 250; ++round) {
+    std::thread removes([&] { until_done([&] { return unlink(in_d.c_str()); }); });
+    ASSERT_OK(ctx().Open("/d/a", kOpenCreate | kOpenWriteOnly));
+    removes.join();
+    ASSERT_TRUE(Soon([&] { return !ctx().Stat("/d/a").ok(); })) << "made in round " << round;
+
+    ASSERT_OK(ctx().Open("/d/a", kOpenCreate | kOpenWriteOnly));
+    std::thread makes([&] { until_done([&] { return mkdir(in_d.c_str(), 0755); }); });
+    ASSERT_OK(ctx().Unlink("/d/a"));
+    makes.join();
+    ASSERT_TRUE(Soon([&] { return ctx().Stat("/d/a").ok(); })) << "removed in round " << round;
+
+    std::thread removes_moved([&] { until_done([&] { return rmdir(in_e.c_str()); }); });
+    ASSERT_OK(ctx().Rename("/d/a", "/e/a"));
+    removes_moved.join();
+    ASSERT_TRUE(Soon([&] { return !ctx().Stat("/e/a").ok(); })) << "moved in round " << round;
+  }
+}
+
+// Its removal and its return are two events, and there is no moment after the second at which it may be missing.
+TEST_F(GoferCoherenceTest, WhatIsBackIsNotMissing) {
+  Host("mkdir d; true > d/a");
+  ASSERT_OK(ctx().List("/d"));
+  const std::string path = HostPath("d/a");
+  for (int round = 0; round < 1000; ++round) {
+    ASSERT_OK(ctx().Stat("/d/a"));
+    ASSERT_EQ(unlink(path.c_str()), 0);
+    UniqueFd made(open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+    for (int i = 0; i < 50; ++i) ASSERT_TRUE(ctx().Stat("/d/a").ok()) << "round " << round << ", look " << i;
+  }
 }
 
 class NoWatchesTest : public GoferTest {

@@ -63,13 +63,9 @@ bool GoferInode::HandleEvent(uint32_t mask, uint32_t cookie, absl::string_view n
       MutexLock file_lock(child->file_mu_);
       if ((kind & IN_MODIFY) != 0 && child->write_file_ != nullptr) return true;
     }
-    if (appears) {
-      directory_->SetUnknownLocked(name);
-    } else if (goes) {
-      directory_->SetAbsentLocked(name);
-    } else if (found.kind == DirectoryCache::Kind::kRecord) {
-      directory_->SetUnknownLocked(name);
-    }
+    // What went may be back by now, its event being the next, and where two names are exchanged neither is ever
+    // absent, although one event says that it has gone: the host is asked.
+    if (appears || goes || found.kind == DirectoryCache::Kind::kRecord) directory_->SetUnknownLocked(name);
     // An answer about the inode that may be overtaken is told by its own count of invalidations.
     if (appears || goes || !own) directory_->ForeignChangeLocked(appears || goes);
   }

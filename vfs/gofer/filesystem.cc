@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "vfs/gofer/inode.h"
+#include "vfs/stale.h"
 
 namespace caisson::vfs {
 
@@ -380,6 +381,16 @@ void GoferFileSystem::DoNotKeepRecords(GoferInode& directory) {
 
 // --- Calls ---
 
+namespace {
+
+// For an object that was there when it was looked up: a walk may find what is there now.
+Errno NotThere(Errno error) {
+  if (error == Errno::kENOENT) NoteStale();
+  return error;
+}
+
+}  // namespace
+
 Result<GoferCallResult> GoferFileSystem::CallOnBytes(GoferInode& inode, uint16_t flags, gp::Op op,
                                                      char* body, size_t size, GoferInode* second,
                                                      size_t second_at, absl::string_view tail) {
@@ -393,12 +404,12 @@ Result<GoferCallResult> GoferFileSystem::CallOnBytes(GoferInode& inode, uint16_t
       unknown_before = unknown_events_;
     }
     Result<GoferPlace> found = Locate(inode, flags);
-    if (!found.ok()) return found.error();
+    if (!found.ok()) return NotThere(found.error());
     place = std::move(found).value();
     memcpy(body, &place.wire, sizeof(place.wire));
     if (second != nullptr) {
       found = Locate(*second, 0);
-      if (!found.ok()) return found.error();
+      if (!found.ok()) return NotThere(found.error());
       second_place = std::move(found).value();
       memcpy(body + second_at, &second_place.wire, sizeof(second_place.wire));
     }
@@ -413,7 +424,7 @@ Result<GoferCallResult> GoferFileSystem::CallOnBytes(GoferInode& inode, uint16_t
       bool other = !place.path.empty() && inode.LosePlace();
       if (second != nullptr && !second_place.path.empty()) other |= second->LosePlace();
       if (other) continue;
-      return Errno::kENOENT;
+      return NotThere(Errno::kENOENT);
     }
     GoferCallResult result;
     if ((flags & gp::kLocateKeep) != 0) AdoptHandle(inode, reply.header.handle);
@@ -425,7 +436,7 @@ Result<GoferCallResult> GoferFileSystem::CallOnBytes(GoferInode& inode, uint16_t
     result.fd = std::move(reply.fd);
     return result;
   }
-  return Errno::kENOENT;
+  return NotThere(Errno::kENOENT);
 }
 
 }  // namespace caisson::vfs

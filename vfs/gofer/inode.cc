@@ -94,7 +94,21 @@ GoferInode::~GoferInode() {
 
 // --- Places ---
 
-bool GoferInode::Attach(absl::string_view name, GoferInode& child, Evidence evidence) {
+uint64_t GoferInode::ForeignChanges() {
+  MutexLock lock(directory_->mu());
+  return directory_->foreign_changes_locked();
+}
+
+void GoferInode::SetGone(absl::string_view name, uint64_t foreign_before) {
+  MutexLock lock(directory_->mu());
+  if (directory_->foreign_changes_locked() == foreign_before) {
+    directory_->SetAbsentLocked(name);
+  } else {
+    directory_->SetUnknownLocked(name);
+  }
+}
+
+bool GoferInode::Attach(absl::string_view name, GoferInode& child, Evidence evidence, uint64_t foreign_before) {
   RefPtr<GoferInode> old_parent;  // Dropped after the lock, as all here.
   MutexLock lock(gofer().place_mu());
   if (evidence == Evidence::kRecord) {
@@ -123,6 +137,10 @@ bool GoferInode::Attach(absl::string_view name, GoferInode& child, Evidence evid
   MutexLock cache_lock(directory_->mu());
   DirectoryCache::Found found = directory_->FindLocked(name);
   if (found.inode != nullptr && found.inode != &child) found.inode->Invalidate(true);
+  if (evidence == Evidence::kSure && directory_->foreign_changes_locked() != foreign_before) {
+    evidence = Evidence::kDoubtful;
+    directory_->ForeignChangeLocked(true);  // The dentry that is about to be made is too.
+  }
   if (evidence == Evidence::kDoubtful || directory_->watch() < 0) {
     directory_->SetUnknownLocked(name);
     return false;

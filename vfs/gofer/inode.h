@@ -120,14 +120,18 @@ class GoferInode final : public Inode {
   static constexpr uint64_t kAny = ~uint64_t{0};
 
   enum class Evidence : uint8_t {
-    kSure,      // An answer, and no event since.
+    kSure,      // An answer, if there was no event since.
     kDoubtful,  // An answer that events may have overtaken: it has to be asked for again.
     kRecord,    // A record of our cache, if it is still there.
   };
   // `child` is at `name` here: sets its place and our entry. Returns whether events tell of changes
-  // of the entry from now on.
-  bool Attach(absl::string_view name, GoferInode& child, Evidence evidence)
+  // of the entry from now on. kSure: `foreign_before` is ForeignChanges() from before the question; an event that
+  // came in since, be it between the answer and here, makes it doubtful.
+  bool Attach(absl::string_view name, GoferInode& child, Evidence evidence, uint64_t foreign_before = 0)
       ABSL_LOCKS_EXCLUDED(gofer().place_mu());
+  // `name` is gone from here by the guest's own doing, unless an event since `foreign_before` says that it may be back.
+  void SetGone(absl::string_view name, uint64_t foreign_before);
+  uint64_t ForeignChanges();
   // Is not at `name` of `dir` any more: goes on with another name that it had.
   void ForgetName(GoferInode& dir, absl::string_view name) ABSL_LOCKS_EXCLUDED(gofer().place_mu());
   // Is not at its place. False if no other name of it is known.

@@ -63,11 +63,7 @@ Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
     if (!cached.inode) return Errno::kENOENT;
     return RefPtr<Inode>(std::move(cached.inode));
   }
-  uint64_t foreign_before;
-  {
-    MutexLock lock(directory_->mu());
-    foreign_before = directory_->foreign_changes_locked();
-  }
+  const uint64_t foreign_before = ForeignChanges();
   gp::WalkRequest request = {};
   request.path_length = static_cast<uint16_t>(name.size());
   Snapshot begin;
@@ -96,7 +92,7 @@ Result<RefPtr<Inode>> GoferInode::Lookup(CallContext&, absl::string_view name) {
   RefPtr<GoferInode> child = gofer().MakeInode(wire);
   if (child.get() == this) return Errno::kEIO;
   begin.permissions_covered = begin.rest_covered =
-      Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful);
+      Attach(name, *child, sure ? Evidence::kSure : Evidence::kDoubtful, foreign_before);
   // A directory that is watched itself has better ones, or will ask.
   if (!child->is_watched()) child->TakeAttributes(wire, begin);
   return RefPtr<Inode>(std::move(child));
