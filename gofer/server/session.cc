@@ -156,10 +156,16 @@ int Session::OpenComponent(int directory, absl::string_view name, bool must_be_d
   how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC | (must_be_directory ? O_DIRECTORY : 0);
   // No RESOLVE_NO_XDEV: what the host has mounted below the root belongs to it.
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  long opened = syscall(SYS_openat2, directory, text, &how, sizeof(how));
-  if (opened < 0) return errno;
-  fd->reset(static_cast<int>(opened));
-  return 0;
+  // What is moved out of the directory just after it was found there gives EXDEV: the name is looked at again.
+  constexpr int kMaxTries = 64;
+  for (int tries = 0; tries < kMaxTries; ++tries) {
+    long opened = syscall(SYS_openat2, directory, text, &how, sizeof(how));
+    if (opened < 0 && errno == EXDEV) continue;
+    if (opened < 0) return errno;
+    fd->reset(static_cast<int>(opened));
+    return 0;
+  }
+  return ENOENT;
 }
 
 int Session::Lookup(int directory, absl::string_view name, RefPtr<Object>* object,
