@@ -80,7 +80,6 @@ TEST_F(PatchCarryTest, AGsBaseOfTheGuestsOwnMakesTheCallAtItsSite) {
 TEST_F(PatchCarryTest, EveryInstructionIsBeforeOrAfterTheCall) {
   FakeThread thread([](CallRegisters& r) { r.rax = r.rdi * 3; });
   thread.page().pid = 4711;
-  g_trap.slot = &thread.slot();
   struct {
     uint64_t function, carried, number, result;
     bool answered;
@@ -89,21 +88,10 @@ TEST_F(PatchCarryTest, EveryInstructionIsBeforeOrAfterTheCall) {
                      {kAnswered, 3, 39, 4711, true}};
   for (const auto& c : cases) {
     thread.page().answers = c.answered ? 1 : 0;
-    g_trap.function = c.function;
     g_trap.carried = c.carried;
-    g_trap.site = c.function + 5 + c.carried;
-    g_trap.number = c.number;
-    g_trap.wrong = g_trap.saved = g_trap.before = g_trap.answered = g_trap.committed = 0;
     const uint64_t calls = thread.calls();
-    uint64_t result;
-    {
-      GsBase gs(&thread.slot());
-      g_trap.look = true;
-      result = Step(c.function, kAsk);
-      g_trap.look = false;
-    }
+    EXPECT_EQ(LookThrough(thread, c.function, c.function + 5 + c.carried, c.number, kAsk), c.result) << c.function;
     g_trap.carried = 0;
-    EXPECT_EQ(result, c.result) << c.function;
     EXPECT_EQ(g_trap.wrong, 0u) << c.function;
     EXPECT_GT(g_trap.before, 5u);
     EXPECT_EQ(thread.calls() - calls, c.answered ? 0u : 1u);

@@ -57,20 +57,9 @@ TEST_F(PatchRaceTest, EveryInstructionIsBeforeOrAfterTheCall) {
   };
   for (const auto& c : cases) {
     thread.page().answers = c.answers ? 1 : 0;
-    g_trap.function = c.function;
-    g_trap.site = c.function + c.behind - 2;
-    g_trap.number = c.number;
-    g_trap.wrong = g_trap.saved = 0;
-    g_trap.before = g_trap.answered = g_trap.committed = 0;
     const uint64_t calls = thread.calls();
-    uint64_t result;
-    {
-      GsBase gs(&thread.slot());
-      g_trap.look = true;
-      result = Step(c.function, kAsk, c.number);
-      g_trap.look = false;
-    }
-    EXPECT_EQ(result, c.result) << c.function << " " << c.number;
+    EXPECT_EQ(LookThrough(thread, c.function, c.function + c.behind - 2, c.number, kAsk, c.number), c.result)
+        << c.function << " " << c.number;
     EXPECT_EQ(g_trap.wrong, 0u) << c.function << " " << c.number;
     EXPECT_GT(g_trap.before, 5u);
     EXPECT_EQ(thread.calls() - calls, c.answered ? 0u : 1u);
@@ -95,21 +84,9 @@ TEST_F(PatchRaceTest, AWakeUpIsBeforeOrAfterTheCall) {
   std::vector<uint32_t> cells(kWaiterCells);
   thread.page().answers = 1;
   thread.page().waiters = reinterpret_cast<uint64_t>(cells.data());
-  g_trap.slot = &thread.slot();
-  g_trap.function = kWake;
-  g_trap.site = kWake + kBehind - 2;
-  g_trap.number = SYS_futex;
   for (const bool waited_for : {false, true}) {
     cells[WaiterCell(kWord)] = waited_for;
-    g_trap.wrong = g_trap.saved = g_trap.committed = 0;
-    uint64_t result;
-    {
-      GsBase gs(&thread.slot());
-      g_trap.look = true;
-      result = Step(kWake, kWord, kPrivateWake);
-      g_trap.look = false;
-    }
-    EXPECT_EQ(result, waited_for ? 4711u : 0u);
+    EXPECT_EQ(LookThrough(thread, kWake, kWake + kBehind - 2, SYS_futex, kWord, kPrivateWake), waited_for ? 4711u : 0u);
     EXPECT_EQ(g_trap.wrong, 0u);
     EXPECT_GT(g_trap.saved, 10u);
     EXPECT_GT(g_trap.committed, 5u);

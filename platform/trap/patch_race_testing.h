@@ -154,6 +154,21 @@ inline uint64_t Step(uint64_t function, uint64_t first, uint64_t second = 0) {
   return result;
 }
 
+// A call of `function`, whose site is `site`, with a look at every instruction of it: returns its result.
+inline uint64_t LookThrough(FakeThread& thread, uint64_t function, uint64_t site, uint64_t number, uint64_t first,
+                            uint64_t second = 0) {
+  g_trap.slot = &thread.slot();
+  g_trap.function = function;
+  g_trap.site = site;
+  g_trap.number = number;
+  g_trap.wrong = g_trap.saved = g_trap.before = g_trap.answered = g_trap.committed = 0;
+  const GsBase gs(&thread.slot());
+  g_trap.look = true;
+  const uint64_t result = Step(function, first, second);
+  g_trap.look = false;
+  return result;
+}
+
 class PatchRaceTest : public PatchTest {
  protected:
   PatchRaceTest() {

@@ -33,7 +33,9 @@ class Emitter {
     out_.end = Here();
     for (size_t i = 0; i < kAnsweredCalls.size(); ++i) Answer(i);
     AnswerTail();
-    Rules();
+    g_.align(16);
+    g_.L(rules_);
+    for (uint32_t number = 0; number < kCopyRules.size(); ++number) g_.dd(CallRule(number));
     return out_;
   }
 
@@ -337,12 +339,6 @@ class Emitter {
     g_.jnz(next);
     g_.jmp(restore_, Xbyak::CodeGenerator::T_NEAR);
     out_.copy_out_end = Here();
-  }
-
-  void Rules() {
-    g_.align(16);
-    g_.L(rules_);
-    for (uint32_t number = 0; number < kCopyRules.size(); ++number) g_.dd(CallRule(number));
   }
 
   // From here registers are free: the slot has them all.
