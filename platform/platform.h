@@ -193,7 +193,8 @@ class Context {
   virtual ~Context() = default;
 
   // Makes the host thread that the first Switch(space) will use, so that clone(2) can fail before
-  // the new task exists. From any thread, before the context's own first uses it. Not needed.
+  // the new task exists. From any thread, before the context's own first uses it; Detach() gives it up.
+  // Not needed.
   // Errors: EAGAIN.
   virtual Result<void> Prepare(AddressSpace& space) {
     static_cast<void>(space);

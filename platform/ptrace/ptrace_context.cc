@@ -160,6 +160,11 @@ void PtraceContext::DetachLast(AddressSpace& space) {
 }
 
 void PtraceContext::Detach() {
+  {
+    MutexLock lock(mu_);
+    prepared_space_ = nullptr;
+    prepared_tid_ = 0;
+  }
   Leave();
   pending_fp_.clear();
 }

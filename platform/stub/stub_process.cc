@@ -110,6 +110,12 @@ void StubProcess::Kill() {
   kill(pid_, SIGKILL);
 }
 
+bool StubProcess::HasEnded() const {
+  siginfo_t info{};
+  return dead() || waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+         info.si_pid == pid_;
+}
+
 Errno StubProcess::Broken(const char* why) {
   if (!dead()) LOG_WARNING("stub ", pid_, ": ", why);
   Kill();

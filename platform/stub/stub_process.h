@@ -50,6 +50,8 @@ class StubProcess {
   void Kill();
   // A message was missing or impossible, or the process ended.
   bool dead() const { return dead_.load(std::memory_order_relaxed); }
+  // Whether it has ended, whoever brought that about, or is about to. It stays to be reaped.
+  bool HasEnded() const;
 
   // Runs `requests` (at most kMaxRequests, kinds kSyscall and kCompareExchange) in order until one
   // fails. For mmap(2) in them `fds` (at most kMaxDescriptors) are descriptors 1, 2, ...

@@ -123,14 +123,15 @@ void MapAt(uint64_t address, size_t size, int protection, int flags, int fd, con
 }
 
 // Clears the reserved range, where this process's own stack may be, and makes ours. The kernel's
-// vDSO goes by way of a free place, because it may be in that range too.
+// vDSO goes by way of a place where nothing is, because it may be in that range too.
 void MapReservedRange() {
   const ZygoteArgs& a = *g_args;
   uint64_t parking = 0;
   if (a.vdso_length != 0) {
-    void* p = mmap(nullptr, a.vdso_length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) Fail("mmap");
+    void* p = mmap(reinterpret_cast<void*>(kGuestRange.start.value), a.vdso_length, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     parking = reinterpret_cast<uint64_t>(p);
+    if (p == MAP_FAILED || parking + a.vdso_length > kReservedStart) Fail("mmap");
   }
   for (int step = 0; step < 2; ++step) {
     uint64_t from = 0;

@@ -65,10 +65,9 @@ Result<int> AwaitListener(const stub::StubProcess& stub, Slot* slot) {
     const auto value = static_cast<int32_t>(LoadAcquire(word));
     if (value < 0) return Errno::kEAGAIN;
     if (value > 0) return value - 1;
-    if (stub.dead()) return Errno::kEIO;
     const timespec timeout{0, HostThread::kRoundMs * 1'000'000L};
     syscall(SYS_futex, word, FUTEX_WAIT, 0, &timeout, nullptr, 0);
-    if (kill(stub.pid(), 0) != 0) return Errno::kEIO;
+    if (stub.HasEnded()) return Errno::kEIO;
   }
   return Errno::kEIO;
 }

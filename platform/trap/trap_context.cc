@@ -71,10 +71,12 @@ thread_local TrapContext* t_stopped = nullptr;
 TrapContext::TrapContext(const Shared& shared)
     : shared_(shared), spinner_(shared.spin_group), cpu_time_(shared.clock, shared.proc) {}
 
-TrapContext::~TrapContext() {
-  Detach();
+TrapContext::~TrapContext() { Detach(); }
+
+void TrapContext::DropPrepared() {
   MutexLock lock(mu_);
   if (prepared_thread_ != nullptr) prepared_space_->ParkThread(std::move(prepared_thread_));
+  prepared_space_ = nullptr;
 }
 
 Result<void> TrapContext::Prepare(AddressSpace& space) {
@@ -159,6 +161,7 @@ void TrapContext::DetachLast(AddressSpace& space) {
 
 void TrapContext::Detach() {
   if (t_stopped == this) t_stopped = nullptr;
+  DropPrepared();
   Leave();
   pending_fp_.clear();
 }

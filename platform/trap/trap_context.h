@@ -73,6 +73,7 @@ class TrapContext final : public Context {
   // The context whose event the calling thread handles; null: none.
   static TrapContext* stopped();
   Result<void> Enter(TrapAddressSpace& space);
+  void DropPrepared() ABSL_LOCKS_EXCLUDED(mu_);
   void Leave();
   // Lets the stopped thread run with `regs`. False if it is gone.
   bool Run(Registers& regs);

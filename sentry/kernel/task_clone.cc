@@ -217,6 +217,8 @@ SyscallResult Task::Clone(const CloneArgs& args) {
     (void)sem_undo();  // Shared from now on, whoever uses it first.
     child->sem_undo_ = sem_undo_;
   }
+  // A process comes with a thread of its address space. One more is asked for now: later it is too late to refuse.
+  if ((flags & kCloneVm) != 0) TRY(child->context().Prepare(mm->address_space()));
   TRY(child->Prepare());
   absl::Cleanup abandon = [&] { child->Abandon(); };
   PtraceEvent event = PtraceEvent::kNone;
