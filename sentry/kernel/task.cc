@@ -114,6 +114,10 @@ void Task::set_fd_table(RefPtr<FdTable> table) {
   CloseTable(std::move(table));
 }
 void Task::set_fs(RefPtr<FsContext> fs) {
+  if (fs == fs_) return;
+  MutexLock tasks_lock(kernel_.tasks_mu());
+  fs->AddUser();
+  fs_->DropUser();
   MutexLock lock(mu_);
   std::swap(fs_, fs);
 }

@@ -370,8 +370,6 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
                              int dumpable);
   Result<RefPtr<auth::Credentials>> ExecCredentials(vfs::FileDescription& file, bool* secure);
   bool BeginExecCredentials();
-  // Whether a task of another process may have our root and cwd, as whoever refers to them may.
-  bool MayShareFs();
   void EndExecCredentials(bool committed);
 
   Kernel& kernel_;  // Outlives every task.
@@ -384,6 +382,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   RefPtr<mm::MemoryManager> mm_;
   RefPtr<FdTable> fd_table_;
   RefPtr<FsContext> fs_;
+  bool fs_in_exec_ = false;  // FsContext::BeginExec() is ours. Own thread.
   RefPtr<const auth::Credentials> creds_;
   RefPtr<NamespaceSet> namespaces_;
   RefPtr<auth::UserCounts> user_;

@@ -111,11 +111,14 @@ Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid
     group.process_group = group_->process_group;
     if (group.process_group) group.process_group->members.push_back(&group);
   }
+  // copy_fs(): another thread's exec has seen who shares it.
+  if ((args.flags & kCloneFs) != 0 && fs_->in_exec()) return Errno::kEAGAIN;
   // Here, so that another thread's TSYNC finds either the child or the filter that it copies.
   child.SetInitialSeccomp(seccomp_ref(), seccomp_mode());
   if (no_new_privs.load(std::memory_order_relaxed)) child.no_new_privs.store(true, std::memory_order_relaxed);
   child.pid().task = &child;
   group.tasks.emplace_back(&child);
+  child.fs_->AddUser();
   ++group.live_tasks;
   // A stop or a pause that is under way holds the newcomer too.
   child.interrupt_.store(group.stop_signal != 0, std::memory_order_relaxed);
