@@ -222,7 +222,7 @@ Result<void> EnterNamespaces(Task& task, const std::vector<NamespaceRef>& wanted
     task.fs().set_cwd(*root);
   }
   task.set_namespaces(std::move(set));
-  if (creds != task.creds_ref()) task.set_creds(std::move(creds));
+  if (creds != task.creds_ref()) task.CommitCreds(std::move(creds));
   return {};
 }
 

@@ -105,6 +105,13 @@ void Task::set_creds(RefPtr<const auth::Credentials> creds) {
   charge_.MoveTo(user);
   std::swap(user_, user);
 }
+void Task::CommitCreds(RefPtr<const auth::Credentials> creds) {
+  if (auth::EndsDumpability(*creds_, *creds)) {
+    mm_->set_dumpable(0);
+    pdeath_signal.store(0, std::memory_order_relaxed);
+  }
+  set_creds(std::move(creds));
+}
 void Task::set_fd_table(RefPtr<FdTable> table) {
   table->AddUser();
   {

@@ -194,6 +194,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
 
   // --- Changes by the own thread, seen by others. ---
   void set_creds(RefPtr<const auth::Credentials> creds) ABSL_LOCKS_EXCLUDED(mu_);
+  // And what that does to the process (commit_creds()).
+  void CommitCreds(RefPtr<const auth::Credentials> creds) ABSL_LOCKS_EXCLUDED(mu_);
   // Files that only this task had are closed as by close(2).
   void set_fd_table(RefPtr<FdTable> table) ABSL_LOCKS_EXCLUDED(mu_);
   void set_fs(RefPtr<FsContext> fs) ABSL_LOCKS_EXCLUDED(mu_);

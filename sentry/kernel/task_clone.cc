@@ -266,7 +266,7 @@ SyscallResult Task::Unshare(uint64_t flags) {
   if ((flags & kCloneFiles) != 0 && fd_table_->shared()) set_fd_table(fd_table_->Clone());
   set_fs(std::move(fs));
   set_namespaces(std::move(namespaces));
-  set_creds(std::move(creds));
+  CommitCreds(std::move(creds));
   return 0;
 }
 

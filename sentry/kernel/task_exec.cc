@@ -46,12 +46,6 @@ std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription
   return caps;
 }
 
-// commit_creds(): whether these make the process undumpable, and end PR_SET_PDEATHSIG.
-bool Hides(const auth::Credentials& old, const auth::Credentials& next) {
-  return old.euid != next.euid || old.egid != next.egid || old.fsuid != next.fsuid ||
-         old.fsgid != next.fsgid || (next.permitted & ~old.permitted) != 0;
-}
-
 }  // namespace
 
 // The credentials after exec (capabilities(7), "Transformation of capabilities during execve()").
@@ -217,6 +211,7 @@ Result<void> Task::ReplaceMemory(RefPtr<mm::MemoryManager> mm, const loader::Pre
       if (mm_->ref_count() == 1) mm = mm_->Replace();
       if (mm) {
         mm->set_dumpable(dumpable);
+        mm->set_user_ns(image.user_ns);
         old = std::exchange(mm_, mm);
         comm_ = image.comm;
       }
@@ -227,6 +222,7 @@ Result<void> Task::ReplaceMemory(RefPtr<mm::MemoryManager> mm, const loader::Pre
   }
   context_->Detach();
   mm->set_dumpable(dumpable);
+  mm->set_user_ns(image.user_ns);
   {
     MutexLock lock(mu_);
     old = std::exchange(mm_, std::move(mm));
@@ -273,7 +269,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
   loader::PreparedImage image = TRY(loader::PrepareImage(*this, kernel_.platform(), load, program));
   // begin_new_exec(), with suid_dumpable 0.
-  const bool hides = Hides(*creds_, *creds);
+  const bool hides = auth::EndsDumpability(*creds_, *creds);
   const bool dumpable = !hides && image.readable && creds_->ruid == creds_->euid && creds_->rgid == creds_->egid;
   RefPtr<mm::MemoryManager> mm;
   const bool in_place = !secure && dumpable && MayExecInPlace(*creds, *program.file);
