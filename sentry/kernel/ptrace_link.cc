@@ -213,7 +213,7 @@ void Ptrace::NotifyLocked(Task& tracee, int why, int status) {
   if (action.handler != signal::kHandlerIgnore && (ended || (action.flags & signal::kSaNocldstop) == 0)) {
     signal::Info info(signal::kSIGCHLD, why);
     info.child.pid = tracee.TidIn(tracer->pid_namespace());
-    info.child.uid = tracee.creds_ref()->ruid;
+    info.child.uid = group.UidSeenLocked(tracee);
     info.child.status = status;
     group.SendSignal(info, nullptr, true);
   }

@@ -214,7 +214,7 @@ void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
     int status = group.wait_status;
     info.code = (status & 0x7f) == 0 ? signal::kCldExited : signal::kCldKilled;
     info.child.pid = group.pid().NumberIn(parent->pid().ns());
-    info.child.uid = group.leader->creds_ref()->ruid;
+    info.child.uid = parent->UidSeenLocked(*group.leader);
     info.child.status = (status & 0x7f) == 0 ? (status >> 8) & 0xff : status & 0x7f;
     Usage usage = group.dead_usage;
     constexpr uint64_t kTick = 10'000'000;
