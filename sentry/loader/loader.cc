@@ -155,14 +155,15 @@ Result<uint64_t> AddVdso(ImagePlan& plan, const LoadArgs& args, const Placement&
 
 // would_dump(): what cannot be read shall not be so in memory either, nor by those who are root only in a
 // namespace that does not have its owner.
-Result<void> NoteReadability(vfs::CallContext& ctx, vfs::Inode& inode, PreparedImage* image) {
-  if (vfs::MayAccess(ctx, inode, vfs::kMayRead).ok()) return {};
+// An owner that cannot be learnt is nobody's.
+void NoteReadability(vfs::CallContext& ctx, vfs::Inode& inode, PreparedImage* image) {
+  if (vfs::MayAccess(ctx, inode, vfs::kMayRead).ok()) return;
   image->readable = false;
-  const vfs::Attributes attr = TRY(inode.GetAttributes(ctx));
+  const Result<vfs::Attributes> attr = inode.GetAttributes(ctx);
   const auth::UserNamespace* ns = image->user_ns.get();
-  while (ns->parent() != nullptr && !(ns->MapsUid(attr.uid) && ns->MapsGid(attr.gid))) ns = ns->parent();
+  while (ns->parent() != nullptr && !(attr.ok() && ns->MapsUid(attr->uid) && ns->MapsGid(attr->gid)))
+    ns = ns->parent();
   image->user_ns = RefPtr<const auth::UserNamespace>(ns);
-  return {};
 }
 
 }  // namespace
@@ -177,10 +178,10 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
   WriteDenial interpreter_denial;
   PreparedImage prepared;
   prepared.user_ns = ctx.creds().user_ns;
-  TRY(NoteReadability(ctx, *program.file->inode(), &prepared));
+  NoteReadability(ctx, *program.file->inode(), &prepared);
   if (!interpreter_path.empty()) {
     RefPtr<vfs::FileDescription> file = TRY(args.open(interpreter_path));
-    TRY(NoteReadability(ctx, *file->inode(), &prepared));
+    NoteReadability(ctx, *file->inode(), &prepared);
     interpreter_denial = WriteDenial(file->inode_ref());
     // load_elf_binary(): a bad interpreter is the library's fault.
     Result<ElfFile> read = ReadElf(ctx, file);
