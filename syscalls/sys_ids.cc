@@ -218,7 +218,7 @@ SyscallResult Getgroups(Task& task, int32_t size, GuestAddr list) {
 }
 SyscallResult Setgroups(Task& task, int32_t size, GuestAddr list) {
   const Credentials& old = task.creds();
-  if (!old.HasCapability(Capability::kSetgid) || !old.user_ns->setgroups_allowed()) return Errno::kEPERM;
+  if (!old.HasCapability(Capability::kSetgid) || !old.user_ns->MaySetgroups()) return Errno::kEPERM;
   constexpr int32_t kMax = 65536;
   if (size < 0 || size > kMax) return Errno::kEINVAL;
   std::vector<uint32_t> groups(size);

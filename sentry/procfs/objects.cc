@@ -77,7 +77,7 @@ Result<void> MayInspect(CallContext& ctx, Task& target) {
   return kernel::Ptrace::MayAccess(ctx.creds(), kernel::Ptrace::Ids::kFs, target) ? Result<void>() : Errno::kEACCES;
 }
 
-Result<RefPtr<Object>> PinMemory(CallContext& ctx, TaskObject& object) {
+Result<RefPtr<Object>> PinMemory(CallContext& ctx, TaskObject& object, const vfs::OpenArgs&) {
   RefPtr<Task> task = TRY(object.Get());
   // Taken before the look: after an exec in between it is the old program's, whatever was permitted.
   RefPtr<mm::MemoryManager> mm = task->mm_ref();
