@@ -24,6 +24,19 @@ bool Credentials::HasCapability(Capability cap, const UserNamespace& target) con
   return false;
 }
 
+// cred_cap_issubset(): what one has in a namespace of one's own making is no gain.
+static bool Gains(const Credentials& old, const Credentials& next) {
+  if (old.user_ns == next.user_ns) return (next.permitted & ~old.permitted) != 0;
+  for (const UserNamespace* ns = next.user_ns.get(); ns->parent() != nullptr; ns = ns->parent())
+    if (ns->parent() == old.user_ns.get() && ns->owner_uid() == old.euid) return false;
+  return true;
+}
+
+bool EndsDumpability(const Credentials& old, const Credentials& next) {
+  return old.euid != next.euid || old.egid != next.egid || old.fsuid != next.fsuid ||
+         old.fsgid != next.fsgid || Gains(old, next);
+}
+
 bool Credentials::HasRootCapability(Capability cap) const {
   return user_ns->parent() == nullptr && (effective & CapBit(cap)) != 0;
 }

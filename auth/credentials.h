@@ -52,6 +52,10 @@ class Credentials : public RefCounted<Credentials> {
   bool InGroupEffective(Kgid gid) const;  // egid or a supplementary group.
 };
 
+// Whether who had `old` may have come to know or to be able to do what others with the same ids may not look at:
+// its memory is not dumpable from then on, and PR_SET_PDEATHSIG ends (Linux kernel/cred.c, commit_creds()).
+bool EndsDumpability(const Credentials& old, const Credentials& next);
+
 }  // namespace caisson::auth
 
 #endif  // CAISSON_AUTH_CREDENTIALS_H_

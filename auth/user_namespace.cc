@@ -19,26 +19,29 @@ std::optional<uint32_t> Map(const std::vector<IdExtent>& map, uint32_t id) {
   return std::nullopt;
 }
 
-uint32_t Unmap(const std::vector<IdExtent>& map, uint32_t kid) {
+std::optional<uint32_t> Unmap(const std::vector<IdExtent>& map, uint32_t kid) {
   for (const IdExtent& e : map) {
     if (kid >= e.lower_first && kid - e.lower_first < e.count) return e.first + (kid - e.lower_first);
   }
-  return kOverflowId;
+  return std::nullopt;
 }
 
 }  // namespace
 
-UserNamespace::UserNamespace() : owner_uid_(0), owner_gid_(0), level_(0), inode_number_(kRootInode) {
-  uid_map_ = gid_map_ = {{0, 0, ~0u}};
+UserNamespace::UserNamespace()
+    : owner_uid_(0), owner_gid_(0), parent_could_setfcap_(true), level_(0), inode_number_(kRootInode) {
+  for (std::vector<IdExtent>& map : maps_) map = {{0, 0, ~0u}};
 }
 
-UserNamespace::UserNamespace(RefPtr<UserNamespace> parent, uint32_t owner_uid, uint32_t owner_gid)
+UserNamespace::UserNamespace(RefPtr<UserNamespace> parent, uint32_t owner_uid, uint32_t owner_gid,
+                             bool parent_could_setfcap)
     : parent_(std::move(parent)),
       owner_uid_(owner_uid),
       owner_gid_(owner_gid),
+      parent_could_setfcap_(parent_could_setfcap),
       level_(parent_->level() + 1),
       inode_number_(g_next_inode.fetch_add(1, std::memory_order_relaxed)) {
-  setgroups_allowed_ = parent_->setgroups_allowed();
+  setgroups_denied_ = parent_->setgroups_denied();
 }
 
 bool UserNamespace::IsWithin(const UserNamespace& other) const {
@@ -47,57 +50,49 @@ bool UserNamespace::IsWithin(const UserNamespace& other) const {
   return false;
 }
 
-std::optional<uint32_t> UserNamespace::ToKernelUid(uint32_t uid) const {
+std::optional<uint32_t> UserNamespace::ToKernel(IdKind kind, uint32_t id) const {
   MutexLock lock(mu_);
-  return Map(uid_map_, uid);
+  return Map(maps_[static_cast<size_t>(kind)], id);
 }
-std::optional<uint32_t> UserNamespace::ToKernelGid(uint32_t gid) const {
+std::optional<uint32_t> UserNamespace::FromKernel(IdKind kind, uint32_t kid) const {
   MutexLock lock(mu_);
-  return Map(gid_map_, gid);
+  return Unmap(maps_[static_cast<size_t>(kind)], kid);
 }
 uint32_t UserNamespace::FromKernelUid(uint32_t kuid) const {
-  MutexLock lock(mu_);
-  return Unmap(uid_map_, kuid);
+  return FromKernel(IdKind::kUid, kuid).value_or(kOverflowId);
 }
 uint32_t UserNamespace::FromKernelGid(uint32_t kgid) const {
-  MutexLock lock(mu_);
-  return Unmap(gid_map_, kgid);
+  return FromKernel(IdKind::kGid, kgid).value_or(kOverflowId);
 }
 
-bool UserNamespace::MapsUid(uint32_t kuid) const {
-  return ToKernelUid(FromKernelUid(kuid)) == std::optional<uint32_t>(kuid);
-}
-bool UserNamespace::MapsGid(uint32_t kgid) const {
-  return ToKernelGid(FromKernelGid(kgid)) == std::optional<uint32_t>(kgid);
-}
-
-bool UserNamespace::SetUidMap(std::vector<IdExtent> map) {
+bool UserNamespace::SetMap(IdKind kind, std::vector<IdExtent> map) {
   MutexLock lock(mu_);
-  if (!uid_map_.empty()) return false;
-  uid_map_ = std::move(map);
+  std::vector<IdExtent>& now = maps_[static_cast<size_t>(kind)];
+  if (!now.empty()) return false;
+  now = std::move(map);
   return true;
 }
-bool UserNamespace::SetGidMap(std::vector<IdExtent> map) {
+std::vector<IdExtent> UserNamespace::map(IdKind kind) const {
   MutexLock lock(mu_);
-  if (!gid_map_.empty()) return false;
-  gid_map_ = std::move(map);
+  return maps_[static_cast<size_t>(kind)];
+}
+bool UserNamespace::maps_are_set() const {
+  MutexLock lock(mu_);
+  return !maps_[static_cast<size_t>(IdKind::kUid)].empty() && !maps_[static_cast<size_t>(IdKind::kGid)].empty();
+}
+bool UserNamespace::setgroups_denied() const {
+  MutexLock lock(mu_);
+  return setgroups_denied_;
+}
+bool UserNamespace::MaySetgroups() const {
+  MutexLock lock(mu_);
+  return !setgroups_denied_ && !maps_[static_cast<size_t>(IdKind::kGid)].empty();
+}
+bool UserNamespace::DenySetgroups() {
+  MutexLock lock(mu_);
+  if (!maps_[static_cast<size_t>(IdKind::kGid)].empty()) return false;
+  setgroups_denied_ = true;
   return true;
-}
-std::vector<IdExtent> UserNamespace::uid_map() const {
-  MutexLock lock(mu_);
-  return uid_map_;
-}
-std::vector<IdExtent> UserNamespace::gid_map() const {
-  MutexLock lock(mu_);
-  return gid_map_;
-}
-bool UserNamespace::setgroups_allowed() const {
-  MutexLock lock(mu_);
-  return setgroups_allowed_;
-}
-void UserNamespace::DenySetgroups() {
-  MutexLock lock(mu_);
-  setgroups_allowed_ = false;
 }
 
 }  // namespace caisson::auth

@@ -41,12 +41,7 @@ void FixupCapabilities(const Credentials& old, Credentials& now) {
 }
 
 void Commit(Task& task, RefPtr<Credentials> now) {
-  const Credentials& old = task.creds();
-  if (old.euid != now->euid || old.egid != now->egid || old.fsuid != now->fsuid || old.fsgid != now->fsgid) {
-    task.mm().set_dumpable(0);
-    task.pdeath_signal.store(0, std::memory_order_relaxed);
-  }
-  task.set_creds(RefPtr<const Credentials>(std::move(now)));
+  task.CommitCreds(RefPtr<const Credentials>(std::move(now)));
 }
 
 Result<uint32_t> MapUid(Task& task, uint32_t uid) {
@@ -223,7 +218,7 @@ SyscallResult Getgroups(Task& task, int32_t size, GuestAddr list) {
 }
 SyscallResult Setgroups(Task& task, int32_t size, GuestAddr list) {
   const Credentials& old = task.creds();
-  if (!old.HasCapability(Capability::kSetgid) || !old.user_ns->setgroups_allowed()) return Errno::kEPERM;
+  if (!old.HasCapability(Capability::kSetgid) || !old.user_ns->MaySetgroups()) return Errno::kEPERM;
   constexpr int32_t kMax = 65536;
   if (size < 0 || size > kMax) return Errno::kEINVAL;
   std::vector<uint32_t> groups(size);

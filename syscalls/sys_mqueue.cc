@@ -137,7 +137,7 @@ SyscallResult MqNotify(Task& task, Fd fd, GuestAddr event) {
   if (wanted.notify == kSigevSignal) {
     n.signo = wanted.signo;
     // The id, not the group: a notification must not keep a process that has ended.
-    n.tell = [pid = task.group().pid_ref(), kernel = &task.kernel(), wanted](vfs::CallContext& sender) {
+    n.tell = [pid = task.group().pid_ref(), user_ns = task.creds().user_ns, kernel = &task.kernel(), wanted](vfs::CallContext& sender) {
       RefPtr<kernel::ThreadGroup> group;
       {
         MutexLock lock(kernel->tasks_mu());
@@ -148,7 +148,7 @@ SyscallResult MqNotify(Task& task, Fd fd, GuestAddr event) {
       // As the receiver sees the sender.
       RefPtr<kernel::Pid> from = kernel->root_pid_ns()->Find(sender.tgid());
       info.rt.pid = from ? from->NumberIn(pid->ns()) : 0;
-      info.rt.uid = sender.creds().ruid;
+      info.rt.uid = user_ns->FromKernelUid(sender.creds().ruid);
       info.rt.value = wanted.value;
       group->SendSignal(info);
     };

@@ -36,19 +36,17 @@ SyscallResult Done(const Result<void>& result) {
 
 // PTRACE_PEEK*: the C library expects the word in memory.
 SyscallResult Peek(Task& task, Task& target, uint64_t addr, GuestAddr data) {
-  TRY(Ptrace::CheckStopped(task, target));
-  RefPtr<mm::MemoryManager> mm = target.mm_ref();
+  RefPtr<mm::MemoryManager> mm = TRY(Ptrace::MemoryOf(task, target));
   uint64_t word = 0;
-  if (!mm || mm->CopyInForced(GuestAddr(addr), absl::Span<char>(reinterpret_cast<char*>(&word), 8)) != 8)
+  if (mm->CopyInForced(GuestAddr(addr), absl::Span<char>(reinterpret_cast<char*>(&word), 8)) != 8)
     return Errno::kEIO;
   return Done(task.Write(data, word));
 }
 
 SyscallResult Poke(Task& task, Task& target, uint64_t addr, uint64_t word) {
-  TRY(Ptrace::CheckStopped(task, target));
-  RefPtr<mm::MemoryManager> mm = target.mm_ref();
+  RefPtr<mm::MemoryManager> mm = TRY(Ptrace::MemoryOf(task, target));
   const char* bytes = reinterpret_cast<const char*>(&word);
-  if (!mm || mm->CopyOutForced(GuestAddr(addr), absl::Span<const char>(bytes, 8)) != 8) return Errno::kEIO;
+  if (mm->CopyOutForced(GuestAddr(addr), absl::Span<const char>(bytes, 8)) != 8) return Errno::kEIO;
   return 0;
 }
 

@@ -17,16 +17,31 @@ constexpr uint64_t kKnownActionFlags =
     signal::kSaOnstack | signal::kSaRestart | signal::kSaNodefer | signal::kSaResethand |
     signal::kSaExposeTagbits;
 
-signal::Info UserInfo(Task& sender, const kernel::PidNamespace& ns, int signo, int code) {
+// The sender as it names itself.
+signal::Info UserInfo(Task& sender, int signo, int code) {
   signal::Info info(signo, code);
-  info.rt.pid = sender.TgidIn(ns);
-  info.rt.uid = sender.creds().ruid;
+  info.rt.pid = sender.TgidIn(sender.pid_namespace());
+  info.rt.uid = sender.creds().user_ns->FromKernelUid(sender.creds().ruid);
+  return info;
+}
+
+// The sender as `target` sees it (send_signal_locked(), has_si_pid_and_uid()).
+signal::Info Translate(Task& sender, Task& target, signal::Info info) {
+  constexpr int kSiSigio = -5;
+  if (info.code == signal::kSiTimer || info.code == kSiSigio) return info;
+  const RefPtr<auth::UserNamespace> theirs = target.creds_ref()->user_ns;
+  const auth::UserNamespace& mine = *sender.creds().user_ns;
+  if (theirs.get() != &mine) {
+    const std::optional<uint32_t> uid = mine.ToKernelUid(info.rt.uid);
+    info.rt.uid = uid ? theirs->FromKernelUid(*uid) : auth::kOverflowId;
+  }
+  if (sender.TgidIn(target.pid_namespace()) == 0) info.rt.pid = 0;
   return info;
 }
 
 // kill(2): real or effective id of the sender is the real or saved id of the target, or CAP_KILL;
-// SIGCONT within a session.
-Result<void> MayKill(Task& task, kernel::ThreadGroup& target, int signo) {
+// SIGCONT within a session. The target's leader.
+Result<RefPtr<Task>> MayKill(Task& task, kernel::ThreadGroup& target, int signo) {
   RefPtr<Task> leader;
   bool same_session = false;
   {
@@ -36,23 +51,22 @@ Result<void> MayKill(Task& task, kernel::ThreadGroup& target, int signo) {
     same_session = target.process_group && task.group().process_group &&
                    target.process_group->session() == task.group().process_group->session();
   }
-  if (&target == &task.group()) return {};
+  if (&target == &task.group()) return leader;
   RefPtr<const auth::Credentials> theirs = leader->creds_ref();
   const auth::Credentials& mine = task.creds();
   if (mine.euid == theirs->suid || mine.euid == theirs->ruid || mine.ruid == theirs->suid ||
       mine.ruid == theirs->ruid || mine.HasCapability(auth::Capability::kKill, *theirs->user_ns))
-    return {};
-  if (signo == signal::kSIGCONT && same_session) return {};
+    return leader;
+  if (signo == signal::kSIGCONT && same_session) return leader;
   return Errno::kEPERM;
 }
 
 Result<void> KillGroup(Task& task, kernel::ThreadGroup& target, signal::Info info) {
-  TRY(MayKill(task, target, info.signo));
+  RefPtr<Task> leader = TRY(MayKill(task, target, info.signo));
   if (info.signo == 0) return {};
-  info.rt.pid = task.TgidIn(target.pid().ns());
   bool outside = !(&target.pid().ns() == &task.pid_namespace());
   bool overflow = false;
-  target.SendSignal(info, &overflow, outside);
+  target.SendSignal(Translate(task, *leader, info), &overflow, outside);
   if (overflow && info.code < 0 && info.code != signal::kSiTkill) return Errno::kEAGAIN;
   return {};
 }
@@ -187,7 +201,7 @@ SyscallResult Sigaltstack(Task& task, GuestAddr new_stack, GuestAddr old_stack) 
 SyscallResult Kill(Task& task, int32_t pid, SignalNumber signal_number) {
   const int signo = signal_number.value;
   if (signo < 0 || signo > signal::kSignalCount) return Errno::kEINVAL;
-  signal::Info info = UserInfo(task, task.pid_namespace(), signo, signal::kSiUser);
+  signal::Info info = UserInfo(task, signo, signal::kSiUser);
   if (pid > 0) {
     RefPtr<kernel::ThreadGroup> target = task.kernel().FindThreadGroup(task.pid_namespace(), pid);
     if (!target) {
@@ -221,7 +235,7 @@ static SyscallResult ToThread(Task& task, int32_t tgid, int32_t tid, signal::Inf
   TRY(MayKill(task, target->group(), info.signo));
   if (info.signo == 0) return 0;
   bool overflow = false;
-  target->SendThreadSignal(info, &overflow, &target->pid_namespace() != &task.pid_namespace());
+  target->SendThreadSignal(Translate(task, *target, info), &overflow, &target->pid_namespace() != &task.pid_namespace());
   if (overflow && info.code != signal::kSiTkill) return Errno::kEAGAIN;
   if (overflow && signal::IsRealtime(info.signo)) return Errno::kEAGAIN;
   return 0;
@@ -229,10 +243,10 @@ static SyscallResult ToThread(Task& task, int32_t tgid, int32_t tid, signal::Inf
 
 SyscallResult Tgkill(Task& task, int32_t tgid, int32_t tid, SignalNumber signo) {
   if (tgid <= 0) return Errno::kEINVAL;
-  return ToThread(task, tgid, tid, UserInfo(task, task.pid_namespace(), signo.value, signal::kSiTkill));
+  return ToThread(task, tgid, tid, UserInfo(task, signo.value, signal::kSiTkill));
 }
 SyscallResult Tkill(Task& task, int32_t tid, SignalNumber signo) {
-  return ToThread(task, 0, tid, UserInfo(task, task.pid_namespace(), signo.value, signal::kSiTkill));
+  return ToThread(task, 0, tid, UserInfo(task, signo.value, signal::kSiTkill));
 }
 
 static Result<signal::Info> ReadUserInfo(Task& task, GuestAddr address, int32_t signo, bool self) {
@@ -248,10 +262,10 @@ SyscallResult RtSigqueueinfo(Task& task, int32_t pid, SignalNumber signo, GuestA
   signal::Info info = TRY(ReadUserInfo(task, info_address, signo.value, pid == task.TgidIn(task.pid_namespace())));
   RefPtr<kernel::ThreadGroup> target = task.kernel().FindThreadGroup(task.pid_namespace(), pid);
   if (!target) return Errno::kESRCH;
-  TRY(MayKill(task, *target, info.signo));
+  RefPtr<Task> leader = TRY(MayKill(task, *target, info.signo));
   if (info.signo == 0) return 0;
   bool overflow = false;
-  target->SendSignal(info, &overflow, &target->pid().ns() != &task.pid_namespace());
+  target->SendSignal(Translate(task, *leader, info), &overflow, &target->pid().ns() != &task.pid_namespace());
   if (overflow) return Errno::kEAGAIN;
   return 0;
 }
@@ -317,7 +331,7 @@ SyscallResult PidfdSendSignal(Task& task, Fd pidfd, SignalNumber signo, GuestAdd
     target = RefPtr<kernel::ThreadGroup>((*id)->group);
   }
   if (!target) return Errno::kESRCH;
-  signal::Info info = UserInfo(task, task.pid_namespace(), signo.value, signal::kSiUser);
+  signal::Info info = UserInfo(task, signo.value, signal::kSiUser);
   if (!info_address.is_null())
     info = TRY(ReadUserInfo(task, info_address, signo.value, target.get() == &task.group()));
   TRY(KillGroup(task, *target, info));

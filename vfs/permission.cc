@@ -10,9 +10,7 @@ bool HasCapabilityOver(const auth::Credentials& creds, uint32_t uid, uint32_t gi
                        Capability cap) {
   if (!creds.HasCapability(cap)) return false;
   const auth::UserNamespace& ns = *creds.user_ns;
-  if (ns.parent() == nullptr) return true;
-  return ns.ToKernelUid(ns.FromKernelUid(uid)) == uid &&
-         ns.ToKernelGid(ns.FromKernelGid(gid)) == gid;
+  return ns.parent() == nullptr || (ns.MapsUid(uid) && ns.MapsGid(gid));
 }
 bool HasCapabilityOver(const auth::Credentials& creds, const Attributes& attr, Capability cap) {
   return HasCapabilityOver(creds, attr.uid, attr.gid, cap);
@@ -51,8 +49,10 @@ Result<void> CheckAccess(const auth::Credentials& creds, FileMode mode, uint32_t
   return Errno::kEACCES;
 }
 
+// inode_owner_or_capable(): here the group needs no name.
 bool IsOwnerOrCapable(const auth::Credentials& creds, const Attributes& attr) {
-  return creds.fsuid == attr.uid || HasCapabilityOver(creds, attr, Capability::kFowner);
+  return creds.fsuid == attr.uid ||
+         (creds.HasCapability(Capability::kFowner) && creds.user_ns->MapsUid(attr.uid));
 }
 
 Result<void> CheckSticky(const auth::Credentials& creds, const Attributes& directory,

@@ -54,9 +54,9 @@ TEST(CheckAccessTest, CapabilitiesOverride) {
 
 TEST(CheckAccessTest, CapabilitiesOfANamespaceReachOnlyItsIds) {
   auto root = MakeRef<auth::UserNamespace>();
-  auto ns = MakeRef<auth::UserNamespace>(root, 1000u, 1000u);
-  ns->SetUidMap({{0, 1000, 1}});
-  ns->SetGidMap({{0, 1000, 1}});
+  auto ns = MakeRef<auth::UserNamespace>(root, 1000u, 1000u, false);
+  ns->SetMap(auth::IdKind::kUid, {{0, 1000, 1}});
+  ns->SetMap(auth::IdKind::kGid, {{0, 1000, 1}});
   auth::Credentials c(ns);
   c.fsuid = 1000;
   c.fsgid = 1000;

@@ -2,6 +2,8 @@
 #ifndef CAISSON_SENTRY_KERNEL_FS_CONTEXT_H_
 #define CAISSON_SENTRY_KERNEL_FS_CONTEXT_H_
 
+#include <atomic>
+
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "vfs/dentry.h"
@@ -10,7 +12,7 @@
 
 namespace caisson::kernel {
 
-// Thread-safe.
+// Thread-safe. References are not users: a reader of /proc takes one for a moment.
 class FsContext : public RefCounted<FsContext> {
  public:
   FsContext(vfs::VfsPath root, vfs::VfsPath cwd, vfs::FileMode umask)
@@ -44,7 +46,21 @@ class FsContext : public RefCounted<FsContext> {
     return MakeRef<FsContext>(root_, cwd_, umask_);
   }
 
+  // The tasks that have it (Linux fs->users): from where a task can be seen until, at its end, it lets go.
+  // Changes under the tasks lock, together with the lists of tasks; so does `in_exec()`.
+  void AddUser() { users_.fetch_add(1, std::memory_order_relaxed); }
+  void DropUser() { users_.fetch_sub(1, std::memory_order_relaxed); }
+  // Of oneself, without a lock: nobody else can give it away.
+  bool shared() const { return users_.load(std::memory_order_relaxed) > 1; }
+  int users() const { return users_.load(std::memory_order_relaxed); }
+  // A thread has found nobody outside its process here, and decides upon that: nobody may come.
+  bool in_exec() const { return execs_.load(std::memory_order_relaxed) != 0; }
+  void BeginExec() { execs_.fetch_add(1, std::memory_order_relaxed); }
+  void EndExec() { execs_.fetch_sub(1, std::memory_order_relaxed); }
+
  private:
+  std::atomic<int> users_{0};
+  std::atomic<int> execs_{0};
   mutable Mutex mu_;
   vfs::VfsPath root_ ABSL_GUARDED_BY(mu_);
   vfs::VfsPath cwd_ ABSL_GUARDED_BY(mu_);

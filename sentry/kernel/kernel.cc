@@ -101,6 +101,7 @@ Result<RefPtr<Task>> Kernel::NewProcess(ProcessArgs args) {
   MutexLock signal_lock(group->signal_mu);
   group->leader = task.get();
   group->tasks.push_back(task);
+  task->fs().AddUser();
   group->live_tasks = 1;
   group->exit_signal = 0;
   pid->group = group.get();

@@ -1,5 +1,7 @@
 #include "sentry/kernel/namespace_file.h"
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "netstack/sockets/sockets.h"
 #include "sentry/ipc/namespace.h"
@@ -162,14 +164,11 @@ Result<void> EnterNamespaces(Task& task, const std::vector<NamespaceRef>& wanted
   Kernel& kernel = task.kernel();
   RefPtr<const auth::Credentials> creds = task.creds_ref();
   auto set = MakeRef<NamespaceSet>(task.namespaces());
-  RefPtr<FsContext> fs;
+  std::optional<vfs::VfsPath> root;
   bool leaves_ipc = false, single_threaded = !task.group().HasOtherThreads();
-  // Nobody else may find their root or capabilities changed. The count has our task's reference
-  // and, for a moment, that of a reader of /proc.
-  auto shares_fs = [&task] { return task.fs().ref_count() > 1; };
   for (const NamespaceRef& ns : wanted) {
     if (ns.type != kCloneNewuser) continue;
-    if (ns.user == creds->user_ns || !single_threaded || shares_fs()) return Errno::kEINVAL;
+    if (ns.user == creds->user_ns || !single_threaded || task.fs().shared()) return Errno::kEINVAL;
     if (!creds->HasCapability(Capability::kSysAdmin, *ns.user)) return Errno::kEPERM;
     auto now = MakeRef<auth::Credentials>(*creds);
     now->user_ns = ns.user;
@@ -186,12 +185,12 @@ Result<void> EnterNamespaces(Task& task, const std::vector<NamespaceRef>& wanted
     switch (ns.type) {
       case kCloneNewns:
         if (!creds->HasCapability(Capability::kSysChroot)) return Errno::kEPERM;
-        if (shares_fs()) return Errno::kEINVAL;
+        // Together with others it moves all who share root and cwd: prepare_nsset() makes a copy, which is
+        // nobody else's, and commit_nsset() stores what it has.
+        if (wanted.size() == 1 && task.fs().shared()) return Errno::kEINVAL;
         set->mount = ns.mount;
         set->mount_owner = ns.mount_or_net_owner;
-        fs = task.fs().Clone();
-        fs->set_root(ns.mount->root());
-        fs->set_cwd(ns.mount->root());
+        root = ns.mount->root();
         break;
       case kCloneNewuts: set->uts = ns.uts; break;
       case kCloneNewipc:
@@ -218,9 +217,12 @@ Result<void> EnterNamespaces(Task& task, const std::vector<NamespaceRef>& wanted
     }
   }
   if (leaves_ipc) task.DropSemUndo();
-  if (fs) task.set_fs(std::move(fs));
+  if (root) {
+    task.fs().set_root(*root);
+    task.fs().set_cwd(*root);
+  }
   task.set_namespaces(std::move(set));
-  if (creds != task.creds_ref()) task.set_creds(std::move(creds));
+  if (creds != task.creds_ref()) task.CommitCreds(std::move(creds));
   return {};
 }
 

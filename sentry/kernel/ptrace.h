@@ -10,6 +10,7 @@
 #include "base/ref.h"
 #include "base/result.h"
 #include "platform/registers.h"
+#include "sentry/mm/memory_manager.h"
 #include "sentry/signal/signal.h"
 
 namespace caisson::kernel {
@@ -83,6 +84,9 @@ class Ptrace {
   };
   enum class Resumption : uint8_t { kContinue, kSyscall, kStep, kEmulate, kEmulateStep };
 
+  // Whether `who` may look into `target`, another process: PTRACE_MODE_REALCREDS or PTRACE_MODE_FSCREDS of ptrace(2).
+  enum class Ids : uint8_t { kReal, kFs };
+  static bool MayAccess(const auth::Credentials& who, Ids ids, Task& target);
   // PTRACE_MODE_ATTACH_REALCREDS. Errors: EPERM.
   static Result<void> MayAttach(Task& caller, Task& target);
   static Result<void> TraceMe(Task& self);
@@ -115,8 +119,10 @@ class Ptrace {
     uint64_t message = 0;
   };
   static Result<CallStop> GetCallStop(Task& tracer, Task& target);
-  // Whether `target` is a stopped tracee (for its memory).
+  // Whether `target` is a stopped tracee.
   static Result<void> CheckStopped(Task& tracer, Task& target);
+  // Its memory. Errors besides ESRCH: EIO if the tracer may not look at what it has executed.
+  static Result<RefPtr<mm::MemoryManager>> MemoryOf(Task& tracer, Task& target);
 
   // TracerPid of /proc; 0 if there is none.
   static int32_t TracerTid(Task& target, const PidNamespace& ns);

@@ -9,19 +9,36 @@
 namespace caisson::kernel {
 
 // __ptrace_may_access(), and cap_ptrace_access_check(); there is no Yama.
+bool Ptrace::MayAccess(const auth::Credentials& who, Ids ids, Task& target) {
+  const auth::Kuid uid = ids == Ids::kReal ? who.ruid : who.fsuid;
+  const auth::Kgid gid = ids == Ids::kReal ? who.rgid : who.fsgid;
+  const auth::CapSet caps = ids == Ids::kReal ? who.permitted : who.effective;
+  RefPtr<const auth::Credentials> theirs = target.creds_ref();
+  const bool capable = who.HasCapability(auth::Capability::kSysPtrace, *theirs->user_ns);
+  const bool same = uid == theirs->euid && uid == theirs->suid && uid == theirs->ruid &&
+                    gid == theirs->egid && gid == theirs->sgid && gid == theirs->rgid;
+  const bool subset = who.user_ns == theirs->user_ns && (theirs->permitted & ~caps) == 0;
+  if (!(same && subset) && !capable) return false;
+  RefPtr<mm::MemoryManager> mm = target.mm_ref();
+  return !mm || mm->IsOpenTo(who);
+}
+
 Result<void> Ptrace::MayAttach(Task& caller, Task& target) {
   if (&caller.group() == &target.group()) return {};
-  const auth::Credentials& mine = caller.creds();
-  RefPtr<const auth::Credentials> theirs = target.creds_ref();
-  const bool capable = mine.HasCapability(auth::Capability::kSysPtrace, *theirs->user_ns);
-  const bool same = mine.ruid == theirs->euid && mine.ruid == theirs->suid && mine.ruid == theirs->ruid &&
-                    mine.rgid == theirs->egid && mine.rgid == theirs->sgid && mine.rgid == theirs->rgid;
-  if (!same && !capable) return Errno::kEPERM;
+  return MayAccess(caller.creds(), Ids::kReal, target) ? Result<void>() : Errno::kEPERM;
+}
+
+// ptrace_access_vm(): a program that the tracer may not look at may have come since it attached.
+Result<RefPtr<mm::MemoryManager>> Ptrace::MemoryOf(Task& tracer, Task& target) {
+  TRY(CheckStopped(tracer, target));
   RefPtr<mm::MemoryManager> mm = target.mm_ref();
-  if (mm && mm->dumpable() != 1 && !capable) return Errno::kEPERM;
-  const bool subset = mine.user_ns == theirs->user_ns && (theirs->permitted & ~mine.permitted) == 0;
-  if (!subset && !capable) return Errno::kEPERM;
-  return {};
+  RefPtr<const auth::Credentials> creds;
+  {
+    MutexLock lock(tracer.kernel_.tasks_mu());
+    creds = target.trace_.tracer_creds;
+  }
+  if (!mm || !creds || !mm->IsOpenTo(*creds)) return Errno::kEIO;
+  return mm;
 }
 
 // What a tracee must not have, from before its tracer is told that there is one. Without locks; the
@@ -196,7 +213,7 @@ void Ptrace::NotifyLocked(Task& tracee, int why, int status) {
   if (action.handler != signal::kHandlerIgnore && (ended || (action.flags & signal::kSaNocldstop) == 0)) {
     signal::Info info(signal::kSIGCHLD, why);
     info.child.pid = tracee.TidIn(tracer->pid_namespace());
-    info.child.uid = tracee.creds_ref()->ruid;
+    info.child.uid = group.UidSeenLocked(tracee);
     info.child.status = status;
     group.SendSignal(info, nullptr, true);
   }

@@ -105,6 +105,13 @@ void Task::set_creds(RefPtr<const auth::Credentials> creds) {
   charge_.MoveTo(user);
   std::swap(user_, user);
 }
+void Task::CommitCreds(RefPtr<const auth::Credentials> creds) {
+  if (auth::EndsDumpability(*creds_, *creds)) {
+    mm_->set_dumpable(0);
+    pdeath_signal.store(0, std::memory_order_relaxed);
+  }
+  set_creds(std::move(creds));
+}
 void Task::set_fd_table(RefPtr<FdTable> table) {
   table->AddUser();
   {
@@ -114,6 +121,10 @@ void Task::set_fd_table(RefPtr<FdTable> table) {
   CloseTable(std::move(table));
 }
 void Task::set_fs(RefPtr<FsContext> fs) {
+  if (fs == fs_) return;
+  MutexLock tasks_lock(kernel_.tasks_mu());
+  fs->AddUser();
+  fs_->DropUser();
   MutexLock lock(mu_);
   std::swap(fs_, fs);
 }

@@ -194,6 +194,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
 
   // --- Changes by the own thread, seen by others. ---
   void set_creds(RefPtr<const auth::Credentials> creds) ABSL_LOCKS_EXCLUDED(mu_);
+  // And what that does to the process (commit_creds()).
+  void CommitCreds(RefPtr<const auth::Credentials> creds) ABSL_LOCKS_EXCLUDED(mu_);
   // Files that only this task had are closed as by close(2).
   void set_fd_table(RefPtr<FdTable> table) ABSL_LOCKS_EXCLUDED(mu_);
   void set_fs(RefPtr<FsContext> fs) ABSL_LOCKS_EXCLUDED(mu_);
@@ -370,8 +372,6 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
                              int dumpable);
   Result<RefPtr<auth::Credentials>> ExecCredentials(vfs::FileDescription& file, bool* secure);
   bool BeginExecCredentials();
-  // Whether a task of another process may have our root and cwd, as whoever refers to them may.
-  bool MayShareFs();
   void EndExecCredentials(bool committed);
 
   Kernel& kernel_;  // Outlives every task.
@@ -384,6 +384,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   RefPtr<mm::MemoryManager> mm_;
   RefPtr<FdTable> fd_table_;
   RefPtr<FsContext> fs_;
+  bool fs_in_exec_ = false;  // FsContext::BeginExec() is ours. Own thread.
   RefPtr<const auth::Credentials> creds_;
   RefPtr<NamespaceSet> namespaces_;
   RefPtr<auth::UserCounts> user_;

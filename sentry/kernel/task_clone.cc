@@ -62,16 +62,18 @@ Result<RefPtr<NamespaceSet>> CopyNamespaces(Task& task, const RefPtr<NamespaceSe
 
 // CLONE_NEWUSER: a namespace owned by the caller, who has all capabilities in it
 // (user_namespaces(7)).
-Result<RefPtr<const auth::Credentials>> CopyCredentials(const RefPtr<const auth::Credentials>& old,
-                                                        uint64_t flags) {
+Result<RefPtr<const auth::Credentials>> CopyCredentials(Task& task, uint64_t flags) {
+  const RefPtr<const auth::Credentials> old = task.creds_ref();
   if ((flags & kCloneNewuser) == 0) return old;
   constexpr int kMaxLevel = 32;
-  if (old->user_ns->level() >= kMaxLevel) return Errno::kENOSPC;
+  if (old->user_ns->level() > kMaxLevel) return Errno::kENOSPC;
+  // A root directory may be all that keeps the caller from files (current_chrooted()).
+  if (task.root() != task.mount_namespace().root()) return Errno::kEPERM;
   // The caller's ids must be mapped in its own namespace.
-  if (old->user_ns->FromKernelUid(old->euid) == auth::kOverflowId && old->euid != auth::kOverflowId)
-    return Errno::kEPERM;
+  if (!old->user_ns->MapsUid(old->euid) || !old->user_ns->MapsGid(old->egid)) return Errno::kEPERM;
   auto creds = MakeRef<auth::Credentials>(*old);
-  creds->user_ns = MakeRef<auth::UserNamespace>(old->user_ns, old->euid, old->egid);
+  creds->user_ns = MakeRef<auth::UserNamespace>(old->user_ns, old->euid, old->egid,
+                                                (old->effective & auth::CapBit(auth::Capability::kSetfcap)) != 0);
   creds->permitted = creds->effective = creds->bounding = auth::kAllCapabilities;
   creds->inheritable = creds->ambient = 0;
   creds->securebits = 0;
@@ -111,11 +113,14 @@ Result<void> Task::Publish(const CloneArgs& args, Task& child, PidNamespace& pid
     group.process_group = group_->process_group;
     if (group.process_group) group.process_group->members.push_back(&group);
   }
+  // copy_fs(): another thread's exec has seen who shares it.
+  if ((args.flags & kCloneFs) != 0 && fs_->in_exec()) return Errno::kEAGAIN;
   // Here, so that another thread's TSYNC finds either the child or the filter that it copies.
   child.SetInitialSeccomp(seccomp_ref(), seccomp_mode());
   if (no_new_privs.load(std::memory_order_relaxed)) child.no_new_privs.store(true, std::memory_order_relaxed);
   child.pid().task = &child;
   group.tasks.emplace_back(&child);
+  child.fs_->AddUser();
   ++group.live_tasks;
   // A stop or a pause that is under way holds the newcomer too.
   child.interrupt_.store(group.stop_signal != 0, std::memory_order_relaxed);
@@ -135,7 +140,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
 
   TaskCharge charge = TRY(kernel_.ChargeTask(container_, *creds_, this));
 
-  RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
+  RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(*this, flags));
   RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_ : fs_->Clone();
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
   if ((flags & kCloneVm) == 0) namespaces = EnterTime(std::move(namespaces));
@@ -258,14 +263,14 @@ SyscallResult Task::Unshare(uint64_t flags) {
     MutexLock lock(kernel_.tasks_mu());
     if (group_->live_tasks > 1) return Errno::kEINVAL;
   }
-  RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(creds_, flags));
+  RefPtr<const auth::Credentials> creds = TRY(CopyCredentials(*this, flags));
   RefPtr<FsContext> fs = (flags & kCloneFs) != 0 ? fs_->Clone() : fs_;
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
   if ((flags & (kCloneSysvsem | kCloneNewipc)) != 0) sem_undo_.reset();
   if ((flags & kCloneFiles) != 0 && fd_table_->shared()) set_fd_table(fd_table_->Clone());
   set_fs(std::move(fs));
   set_namespaces(std::move(namespaces));
-  set_creds(std::move(creds));
+  CommitCreds(std::move(creds));
   return 0;
 }
 

@@ -46,12 +46,6 @@ std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription
   return caps;
 }
 
-// commit_creds(): whether these make the process undumpable, and end PR_SET_PDEATHSIG.
-bool Hides(const auth::Credentials& old, const auth::Credentials& next) {
-  return old.euid != next.euid || old.egid != next.egid || old.fsuid != next.fsuid ||
-         old.fsgid != next.fsgid || (next.permitted & ~old.permitted) != 0;
-}
-
 }  // namespace
 
 // The credentials after exec (capabilities(7), "Transformation of capabilities during execve()").
@@ -63,16 +57,8 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
                       no_new_privs.load(std::memory_order_relaxed);
   bool id_changed = false;
   std::optional<FileCaps> file_caps;
-  // Somebody outside the process who shares root and cwd could change them under a privileged
-  // program (check_unsafe_exec(), LSM_UNSAFE_SHARE): then it gains nothing.
-  uint32_t own_users = 0;
-  {
-    MutexLock lock(kernel_.tasks_mu());
-    for (const RefPtr<Task>& t : group_->tasks) own_users += t->fs_ref() == fs_ ? 1 : 0;
-  }
-  const bool shares_fs = (BeginExecCredentials() || (fs_->ref_count() > own_users && MayShareFs())) &&
-                         !c.HasCapability(auth::Capability::kSetuid);
-  if (!nosuid && !shares_fs) {
+  const bool unsafe = BeginExecCredentials() && !c.HasCapability(auth::Capability::kSetuid);
+  if (!nosuid && !unsafe) {
     // Ids that the caller's namespace has no names for are not taken on (bprm_fill_uid()).
     const bool mapped = c.user_ns->MapsUid(attr.uid) && c.user_ns->MapsGid(attr.gid);
     if (mapped && (attr.mode & vfs::kModeSetuid) != 0) {
@@ -114,31 +100,25 @@ Result<RefPtr<auth::Credentials>> Task::ExecCredentials(vfs::FileDescription& fi
   return creds;
 }
 
-// Readers of /proc hold an FsContext for a moment too. Where a thread of ours may be about to give it to a child that
-// is not to be seen yet, the count alone tells.
-bool Task::MayShareFs() {
-  if (group_->HasOtherThreads()) return true;
-  for (const RefPtr<ThreadGroup>& g : kernel_.ThreadGroups()) {
-    if (g == group_) continue;
-    MutexLock lock(kernel_.tasks_mu());
-    for (const RefPtr<Task>& t : g->tasks)
-      if (t->fs_ref() == fs_) return true;
-  }
-  return false;
-}
-
 // From here on nobody attaches, who would get what the exec may give. True: the tracer that there is
-// must not have it (LSM_UNSAFE_PTRACE, ptracer_capable()).
+// must not have it (LSM_UNSAFE_PTRACE, ptracer_capable()), or somebody outside the process shares root and
+// cwd and could change them under a privileged program (check_unsafe_exec(), LSM_UNSAFE_SHARE).
 bool Task::BeginExecCredentials() {
   MutexLock lock(kernel_.tasks_mu());
   trace_.exec_gains = true;
-  return trace_.tracer != nullptr &&
-         !trace_.tracer_creds->HasCapability(auth::Capability::kSysPtrace, *creds_->user_ns);
+  int own_users = 0;
+  for (const RefPtr<Task>& t : group_->tasks) own_users += t->fs_ref() == fs_ ? 1 : 0;
+  const bool shares_fs = fs_->users() > own_users;
+  if (!shares_fs) fs_->BeginExec();
+  fs_in_exec_ = !shares_fs;
+  return shares_fs || (trace_.tracer != nullptr && !trace_.tracer_creds->HasCapability(
+                                                       auth::Capability::kSysPtrace, *creds_->user_ns));
 }
 
 void Task::EndExecCredentials(bool committed) {
   MutexLock lock(kernel_.tasks_mu());
   trace_.exec_gains = false;
+  if (std::exchange(fs_in_exec_, false)) fs_->EndExec();
   if (committed) ++trace_.exec_count;
 }
 
@@ -231,6 +211,7 @@ Result<void> Task::ReplaceMemory(RefPtr<mm::MemoryManager> mm, const loader::Pre
       if (mm_->ref_count() == 1) mm = mm_->Replace();
       if (mm) {
         mm->set_dumpable(dumpable);
+        mm->set_user_ns(image.user_ns);
         old = std::exchange(mm_, mm);
         comm_ = image.comm;
       }
@@ -241,6 +222,7 @@ Result<void> Task::ReplaceMemory(RefPtr<mm::MemoryManager> mm, const loader::Pre
   }
   context_->Detach();
   mm->set_dumpable(dumpable);
+  mm->set_user_ns(image.user_ns);
   {
     MutexLock lock(mu_);
     old = std::exchange(mm_, std::move(mm));
@@ -287,7 +269,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   load.vdso = TRY(namespaces->time->Vdso(kernel_.vdso()));
   loader::PreparedImage image = TRY(loader::PrepareImage(*this, kernel_.platform(), load, program));
   // begin_new_exec(), with suid_dumpable 0.
-  const bool hides = Hides(*creds_, *creds);
+  const bool hides = auth::EndsDumpability(*creds_, *creds);
   const bool dumpable = !hides && image.readable && creds_->ruid == creds_->euid && creds_->rgid == creds_->egid;
   RefPtr<mm::MemoryManager> mm;
   const bool in_place = !secure && dumpable && MayExecInPlace(*creds, *program.file);

@@ -99,7 +99,6 @@ void Task::ExitTask() {
     MutexLock lock(mu_);
     mm = std::move(mm_);
     fds = std::move(fd_table_);
-    fs = fs_;
   }
   sem_undo_.reset();
   Usage memory;
@@ -125,6 +124,12 @@ void Task::ExitTask() {
   std::vector<std::function<void(int32_t)>> callbacks;
   {
     MutexLock lock(kernel_.tasks_mu());
+    // Before anybody hears of the end: who has waited for the last other user is alone (exit_fs()).
+    fs_->DropUser();
+    {
+      MutexLock self_lock(mu_);
+      fs = std::move(fs_);
+    }
     std::vector<ThreadGroup*> ended = Ptrace::ReleaseTraceesLocked(*this, &grave);
     {
       MutexLock signal_lock(group_->signal_mu);
@@ -177,8 +182,6 @@ void Task::ExitTask() {
     group_->exit_queue.Notify(kReadable);
     for (auto& callback : callbacks) callback(group_->wait_status);
   }
-  MutexLock lock(mu_);
-  fs_ = nullptr;
 }
 
 // --- The end of a group; under the tasks lock ---
@@ -211,7 +214,7 @@ void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
     int status = group.wait_status;
     info.code = (status & 0x7f) == 0 ? signal::kCldExited : signal::kCldKilled;
     info.child.pid = group.pid().NumberIn(parent->pid().ns());
-    info.child.uid = group.leader->creds_ref()->ruid;
+    info.child.uid = parent->UidSeenLocked(*group.leader);
     info.child.status = (status & 0x7f) == 0 ? (status >> 8) & 0xff : status & 0x7f;
     Usage usage = group.dead_usage;
     constexpr uint64_t kTick = 10'000'000;

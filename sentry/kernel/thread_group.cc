@@ -60,6 +60,11 @@ std::string ThreadGroup::command() const {
   return leader != nullptr ? leader->comm() : "";
 }
 
+uint32_t ThreadGroup::UidSeenLocked(const Task& child) const {
+  const uint32_t uid = child.creds_ref()->ruid;
+  return leader != nullptr ? leader->creds_ref()->user_ns->FromKernelUid(uid) : uid;
+}
+
 // SIGCHLD to the parent for a stop or a continuation, and a wake-up of its waiters (Linux
 // do_notify_parent_cldstop()).
 static void NotifyParentLocked(ThreadGroup& child, int code, int status) {
@@ -71,7 +76,7 @@ static void NotifyParentLocked(ThreadGroup& child, int code, int status) {
   if (!told && action.handler != signal::kHandlerIgnore && (action.flags & signal::kSaNocldstop) == 0) {
     signal::Info info(signal::kSIGCHLD, code);
     info.child.pid = child.pid().NumberIn(parent->pid().ns());
-    info.child.uid = child.leader->creds_ref()->ruid;
+    info.child.uid = parent->UidSeenLocked(*child.leader);
     info.child.status = status;
     parent->SendSignal(info);
   }

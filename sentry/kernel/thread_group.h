@@ -117,6 +117,8 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   // Ends all tasks with this wait status (exit_group(2), fatal signals).
   void Kill(int32_t wait_status);
   bool IsExiting() const;
+  // A child's or tracee's real uid as our user namespace has it; under the tasks lock.
+  uint32_t UidSeenLocked(const Task& child) const;
   bool HasOtherThreads() const;  // More than one that lives.
 
   // Sums over live and dead tasks; takes the tasks lock.

@@ -153,6 +153,19 @@ Result<uint64_t> AddVdso(ImagePlan& plan, const LoadArgs& args, const Placement&
   return image.value;
 }
 
+// would_dump(): what cannot be read shall not be so in memory either, nor by those who are root only in a
+// namespace that does not have its owner.
+// An owner that cannot be learnt is nobody's.
+void NoteReadability(vfs::CallContext& ctx, vfs::Inode& inode, PreparedImage* image) {
+  if (vfs::MayAccess(ctx, inode, vfs::kMayRead).ok()) return;
+  image->readable = false;
+  const Result<vfs::Attributes> attr = inode.GetAttributes(ctx);
+  const auth::UserNamespace* ns = image->user_ns.get();
+  while (ns->parent() != nullptr && !(attr.ok() && ns->MapsUid(attr->uid) && ns->MapsGid(attr->gid)))
+    ns = ns->parent();
+  image->user_ns = RefPtr<const auth::UserNamespace>(ns);
+}
+
 }  // namespace
 
 Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& platform,
@@ -163,10 +176,12 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
   const std::string interpreter_path = TRY(ReadInterpreterPath(ctx, elf));
   ElfFile interpreter;
   WriteDenial interpreter_denial;
-  bool readable = vfs::MayAccess(ctx, *program.file->inode(), vfs::kMayRead).ok();
+  PreparedImage prepared;
+  prepared.user_ns = ctx.creds().user_ns;
+  NoteReadability(ctx, *program.file->inode(), &prepared);
   if (!interpreter_path.empty()) {
     RefPtr<vfs::FileDescription> file = TRY(args.open(interpreter_path));
-    readable = readable && vfs::MayAccess(ctx, *file->inode(), vfs::kMayRead).ok();
+    NoteReadability(ctx, *file->inode(), &prepared);
     interpreter_denial = WriteDenial(file->inode_ref());
     // load_elf_binary(): a bad interpreter is the library's fault.
     Result<ElfFile> read = ReadElf(ctx, file);
@@ -267,7 +282,6 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
   if (elf.is_dyn() && !interpreter.file && (args.personality & abi::kAddrNoRandomize) == 0)
     brk = place.dyn_base;
   brk += PageRoundDown(random.Next() % kBrkRandom);
-  PreparedImage prepared;
   mm::MemoryManager::Layout& layout = prepared.layout;
   layout.start_code = GuestAddr(image.start_code);
   layout.end_code = GuestAddr(image.end_code);
@@ -289,7 +303,6 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
   prepared.mmap_base = GuestAddr(place.mmap_base);
   prepared.stack_limit = args.stack_limit;
   prepared.executable = program.file;
-  prepared.readable = readable;
   prepared.interpreter_denial = std::move(interpreter_denial);
   return prepared;
 }
@@ -314,6 +327,7 @@ Result<LoadedImage> LoadImage(vfs::CallContext& ctx, platform::Platform& platfor
   LoadedImage loaded;
   loaded.mm = TRY(mm::MemoryManager::New(platform, args.shared_memory));
   if (!image.readable) loaded.mm->set_dumpable(0);
+  loaded.mm->set_user_ns(image.user_ns);
   TRY(MapPrepared(ctx, image, *loaded.mm));
   loaded.entry = image.entry;
   loaded.stack_pointer = image.stack_pointer;

@@ -83,8 +83,10 @@ struct PreparedImage {
   GuestAddr mmap_base;
   uint64_t stack_limit = 0;
   RefPtr<vfs::FileDescription> executable;
-  // Whether the caller may read the program and its interpreter; else who runs them is not dumpable (would_dump()).
+  // Whether the caller may read the program and its interpreter; else who runs them is not dumpable, and open only to
+  // those who are privileged in `user_ns` (would_dump()): the caller's namespace, or one above it that has the owners.
   bool readable = true;
+  RefPtr<const auth::UserNamespace> user_ns;
   WriteDenial interpreter_denial;
 };
 

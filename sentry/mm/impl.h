@@ -67,6 +67,7 @@ class MemoryManager::Impl {
   const AddrRange guest_range;
   std::atomic<uint64_t> stack_limit{8 << 20};  // Relaxed: a limit, checked at each growth.
   std::atomic<int> dumpable{1};                // Relaxed: a flag of its own.
+  RefPtr<const auth::UserNamespace> user_ns;   // Does not change once others see the mm.
 
   // Held across changes of the tree together with the platform's work on them, and across fork.
   // Files and inodes are not called under it (Map() and Sync() may block on a gofer).

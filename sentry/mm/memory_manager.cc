@@ -96,6 +96,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   child->stack_limit.store(impl_->stack_limit.load(std::memory_order_relaxed),
                            std::memory_order_relaxed);
   child->dumpable.store(impl_->dumpable.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  child->user_ns = impl_->user_ns;
   child->executable = impl_->executable;
   // Cannot fail: the parent's denial keeps writers out.
   if (impl_->executable_denies)
@@ -251,6 +252,16 @@ RefPtr<vfs::FileDescription> MemoryManager::executable() const {
 int MemoryManager::dumpable() const { return impl_->dumpable.load(std::memory_order_relaxed); }
 void MemoryManager::set_dumpable(int value) {
   impl_->dumpable.store(value, std::memory_order_relaxed);
+}
+
+const auth::UserNamespace* MemoryManager::user_ns() const { return impl_->user_ns.get(); }
+void MemoryManager::set_user_ns(RefPtr<const auth::UserNamespace> ns) { impl_->user_ns = std::move(ns); }
+
+bool MemoryManager::IsOpenTo(const auth::Credentials& who) const {
+  if (dumpable() == 1) return true;
+  const auth::UserNamespace* ns = user_ns();
+  return ns != nullptr ? who.HasCapability(auth::Capability::kSysPtrace, *ns)
+                       : who.HasRootCapability(auth::Capability::kSysPtrace);
 }
 
 std::vector<MemoryManager::VmaInfo> MemoryManager::Vmas() const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "auth/credentials.h"
 #include "base/guest_addr.h"
 #include "base/memory_headroom.h"
 #include "base/io_buffer.h"
@@ -249,6 +250,13 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   // PR_SET_DUMPABLE: 0, 1 or 2.
   int dumpable() const;
   void set_dumpable(int value);
+  // Where one must be privileged to look into it if it is not dumpable (Linux mm->user_ns): the namespace of the last
+  // exec, or one above it that has the owners of what could not be read. Null, if none was set: the root namespace.
+  // Set before others can see this mm; Fork() passes it on, unshare(2) and setns(2) do not change it.
+  const auth::UserNamespace* user_ns() const;
+  void set_user_ns(RefPtr<const auth::UserNamespace> ns);
+  // Dumpable, or `who` has CAP_SYS_PTRACE there.
+  bool IsOpenTo(const auth::Credentials& who) const;
 
   // For /proc: one entry a VMA, in address order.
   struct VmaInfo {

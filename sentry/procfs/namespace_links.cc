@@ -80,7 +80,8 @@ Result<std::string> ReadTimensOffsets(CallContext&, TaskObject& o) {
   return out;
 }
 
-Result<void> WriteTimensOffsets(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset) {
+Result<void> WriteTimensOffsets(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset,
+                                const auth::Credentials& opener) {
   if (offset != 0 || data.size() >= kPageSize) return Errno::kEINVAL;
   RefPtr<kernel::TimeNamespace> ns = TRY(TimeForChildren(o));
   kernel::TimeNamespace::Offsets offsets = ns->offsets();
@@ -101,7 +102,7 @@ Result<void> WriteTimensOffsets(CallContext& ctx, TaskObject& o, absl::string_vi
     (monotonic ? offsets.monotonic : offsets.boottime) = value;
   }
   if (lines == 0) return Errno::kEINVAL;
-  if (!ctx.creds().HasCapability(auth::Capability::kSysTime, ns->user_ns())) return Errno::kEPERM;
+  if (!opener.HasCapability(auth::Capability::kSysTime, ns->user_ns())) return Errno::kEPERM;
   return ns->SetOffsets(offsets);
 }
 

@@ -49,8 +49,9 @@ void TaskObject::FillAttributes(CallContext&, const Entry& entry, vfs::Attribute
   if (entry.mode != (kModeDirectory | 0555)) {
     RefPtr<mm::MemoryManager> mm = task->mm_ref();
     if (!mm || mm->dumpable() != 1) {
-      attr.uid = mm ? creds->user_ns->ToKernelUid(0).value_or(0) : 0;
-      attr.gid = mm ? creds->user_ns->ToKernelGid(0).value_or(0) : 0;
+      const auth::UserNamespace* ns = mm ? mm->user_ns() : nullptr;
+      attr.uid = ns != nullptr ? ns->ToKernelUid(0).value_or(0) : 0;
+      attr.gid = ns != nullptr ? ns->ToKernelGid(0).value_or(0) : 0;
     }
   }
   if (entry.name == "task") {
@@ -70,26 +71,13 @@ RefPtr<kernel::Container> ContainerOf(CallContext& ctx, Kernel& kernel) {
   return nullptr;
 }
 
-// Linux kernel/ptrace.c, __ptrace_may_access(); security/commoncap.c, cap_ptrace_access_check().
 Result<void> MayInspect(CallContext& ctx, Task& target) {
   Task* caller = CallerOf(ctx);
   if (caller == nullptr || &caller->group() == &target.group()) return {};
-  const auth::Credentials& own = ctx.creds();
-  RefPtr<const auth::Credentials> theirs = target.creds_ref();
-  const bool capable = own.HasCapability(auth::Capability::kSysPtrace, *theirs->user_ns);
-  const bool same_ids = own.fsuid == theirs->euid && own.fsuid == theirs->suid &&
-                        own.fsuid == theirs->ruid && own.fsgid == theirs->egid &&
-                        own.fsgid == theirs->sgid && own.fsgid == theirs->rgid;
-  if (!same_ids && !capable) return Errno::kEACCES;
-  RefPtr<mm::MemoryManager> mm = target.mm_ref();
-  if (mm && mm->dumpable() != 1 && !capable) return Errno::kEACCES;
-  const bool subset =
-      own.user_ns == theirs->user_ns && (theirs->permitted & ~own.effective) == 0;
-  if (!subset && !capable) return Errno::kEACCES;
-  return {};
+  return kernel::Ptrace::MayAccess(ctx.creds(), kernel::Ptrace::Ids::kFs, target) ? Result<void>() : Errno::kEACCES;
 }
 
-Result<RefPtr<Object>> PinMemory(CallContext& ctx, TaskObject& object) {
+Result<RefPtr<Object>> PinMemory(CallContext& ctx, TaskObject& object, const vfs::OpenArgs&) {
   RefPtr<Task> task = TRY(object.Get());
   // Taken before the look: after an exec in between it is the old program's, whatever was permitted.
   RefPtr<mm::MemoryManager> mm = task->mm_ref();

@@ -82,7 +82,7 @@ RefPtr<kernel::Container> ContainerOf(CallContext& ctx, Kernel& kernel);
 // ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS. Errors: EACCES.
 Result<void> MayInspect(CallContext& ctx, Task& target);
 // Pin function of files that show a task's memory.
-Result<RefPtr<Object>> PinMemory(CallContext& ctx, TaskObject& object);
+Result<RefPtr<Object>> PinMemory(CallContext& ctx, TaskObject& object, const vfs::OpenArgs& args);
 
 // --- Rows. A function takes the concrete kind of object that its table is for. ---
 template <auto F>
@@ -94,18 +94,35 @@ struct Adapt<F> {
   }
 };
 
+// The same of `read` and `write`, whose functions may leave out the opener's credentials.
+template <auto F>
+struct AdaptText : Adapt<F> {};
+template <typename O, Result<std::string> (*F)(CallContext&, O&)>
+struct AdaptText<F> {
+  static Result<std::string> Call(CallContext& ctx, Object& object, const auth::Credentials&) {
+    return F(ctx, static_cast<O&>(object));
+  }
+};
+template <typename O, Result<void> (*F)(CallContext&, O&, absl::string_view, uint64_t)>
+struct AdaptText<F> {
+  static Result<void> Call(CallContext& ctx, Object& object, absl::string_view data, uint64_t offset,
+                           const auth::Credentials&) {
+    return F(ctx, static_cast<O&>(object), data, offset);
+  }
+};
+
 template <auto Read>
 constexpr Entry File(absl::string_view name, vfs::FileMode permissions = 0444) {
   Entry e;
   e.name = name;
   e.mode = kModeRegular | permissions;
-  e.read = Adapt<Read>::Call;
+  e.read = AdaptText<Read>::Call;
   return e;
 }
 template <auto Read, auto Write>
 constexpr Entry File(absl::string_view name, vfs::FileMode permissions = 0644) {
   Entry e = File<Read>(name, permissions);
-  e.write = Adapt<Write>::Call;
+  e.write = AdaptText<Write>::Call;
   return e;
 }
 template <auto Write>
@@ -113,7 +130,7 @@ constexpr Entry WriteOnlyFile(absl::string_view name, vfs::FileMode permissions 
   Entry e;
   e.name = name;
   e.mode = kModeRegular | permissions;
-  e.write = Adapt<Write>::Call;
+  e.write = AdaptText<Write>::Call;
   return e;
 }
 // A file about a task's memory: Read takes an MmObject.

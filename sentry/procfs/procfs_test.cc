@@ -378,7 +378,7 @@ TEST_F(ProcfsTest, OomScoreAdjGoesDownWithPrivilegeOnly) {
 
 TEST_F(ProcfsTest, UidMapFollowsTheKernelsRules) {
   RefPtr<Task> user = NewTask("user", {"user"}, {}, 1000);
-  auto ns = MakeRef<auth::UserNamespace>(kernel_->root_user_ns(), 1000, 1000);
+  auto ns = MakeRef<auth::UserNamespace>(kernel_->root_user_ns(), 1000, 1000, false);
   auto creds = MakeRef<auth::Credentials>(*user->creds_ref());
   creds->user_ns = ns;
   creds->effective = creds->permitted = auth::kAllCapabilities;

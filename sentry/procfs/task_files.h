@@ -11,7 +11,7 @@ namespace caisson::procfs {
 // task_stat.cc
 Result<std::string> ReadStat(CallContext& ctx, TaskObject& o);
 Result<std::string> ReadStatm(CallContext& ctx, TaskObject& o);
-Result<std::string> ReadStatus(CallContext& ctx, TaskObject& o);
+Result<std::string> ReadStatus(CallContext& ctx, TaskObject& o, const auth::Credentials& opener);
 Result<std::string> ReadSchedstat(CallContext& ctx, TaskObject& o);
 Result<std::string> ReadTimers(CallContext& ctx, TaskObject& o);
 
@@ -40,8 +40,9 @@ Result<void> WriteCoredumpFilter(CallContext& ctx, TaskObject& o, absl::string_v
                                  uint64_t offset);
 Result<std::string> ReadIo(CallContext& ctx, TaskObject& o);
 Result<std::string> ReadLimits(CallContext& ctx, TaskObject& o);
-Result<std::string> ReadLoginuid(CallContext& ctx, TaskObject& o);
-Result<void> WriteLoginuid(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
+Result<std::string> ReadLoginuid(CallContext& ctx, TaskObject& o, const auth::Credentials& opener);
+Result<void> WriteLoginuid(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset,
+                           const auth::Credentials& opener);
 Result<std::string> ReadSessionid(CallContext& ctx, TaskObject& o);
 Result<std::string> ReadOomAdj(CallContext& ctx, TaskObject& o);
 Result<void> WriteOomAdj(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
@@ -58,15 +59,48 @@ Result<void> WriteTimerslack(CallContext& ctx, TaskObject& o, absl::string_view 
 Result<std::string> ReadWchan(CallContext& ctx, TaskObject& o);
 
 // task_ids.cc
-Result<std::string> ReadUidMap(CallContext& ctx, TaskObject& o);
+// The user namespace that a task was in when the file was opened.
+class UserNamespaceObject final : public Object {
+ public:
+  explicit UserNamespaceObject(RefPtr<auth::UserNamespace> ns) : ns_(std::move(ns)) {}
+  auth::UserNamespace& ns() const { return *ns_; }
+
+ private:
+  const RefPtr<auth::UserNamespace> ns_;
+};
+Result<RefPtr<Object>> PinIdMap(CallContext& ctx, TaskObject& o, const vfs::OpenArgs& args);
+Result<RefPtr<Object>> PinSetgroups(CallContext& ctx, TaskObject& o, const vfs::OpenArgs& args);
+std::string ShowIdMap(const auth::UserNamespace& ns, auth::IdKind kind, const auth::Credentials& opener);
+Result<void> WriteIdMap(CallContext& ctx, auth::UserNamespace& ns, auth::IdKind kind, absl::string_view data,
+                        uint64_t offset, const auth::Credentials& opener);
+Result<std::string> ReadSetgroups(CallContext& ctx, UserNamespaceObject& o);
+Result<void> WriteSetgroups(CallContext& ctx, UserNamespaceObject& o, absl::string_view data, uint64_t offset);
+
+template <auth::IdKind kKind>
+Result<std::string> ReadIdMap(CallContext&, UserNamespaceObject& o, const auth::Credentials& opener) {
+  return ShowIdMap(o.ns(), kKind, opener);
+}
+template <auth::IdKind kKind>
+Result<void> WriteIdMapOf(CallContext& ctx, UserNamespaceObject& o, absl::string_view data, uint64_t offset,
+                          const auth::Credentials& opener) {
+  return WriteIdMap(ctx, o.ns(), kKind, data, offset, opener);
+}
+template <auth::IdKind kKind>
+constexpr Entry IdMapFile(absl::string_view name) {
+  Entry e = File<ReadIdMap<kKind>, WriteIdMapOf<kKind>>(name);
+  e.pin = Adapt<PinIdMap>::Call;
+  return e;
+}
+constexpr Entry SetgroupsFile(absl::string_view name) {
+  Entry e = File<ReadSetgroups, WriteSetgroups>(name);
+  e.pin = Adapt<PinSetgroups>::Call;
+  return e;
+}
+
+// namespace_links.cc
 Result<std::string> ReadTimensOffsets(CallContext& ctx, TaskObject& o);
-Result<void> WriteTimensOffsets(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
-Result<std::string> ReadGidMap(CallContext& ctx, TaskObject& o);
-Result<void> WriteUidMap(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
-Result<void> WriteGidMap(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset);
-Result<std::string> ReadSetgroups(CallContext& ctx, TaskObject& o);
-Result<void> WriteSetgroups(CallContext& ctx, TaskObject& o, absl::string_view data,
-                            uint64_t offset);
+Result<void> WriteTimensOffsets(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset,
+                                const auth::Credentials& opener);
 
 // task_mounts.cc
 Result<RefPtr<vfs::FileDescription>> OpenMounts(CallContext& ctx, TaskObject& o,

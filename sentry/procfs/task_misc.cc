@@ -139,22 +139,22 @@ Result<std::string> ReadLimits(CallContext&, TaskObject& o) {
   return out;
 }
 
-Result<std::string> ReadLoginuid(CallContext& ctx, TaskObject& o) {
+Result<std::string> ReadLoginuid(CallContext& ctx, TaskObject& o, const auth::Credentials& opener) {
   RefPtr<Task> task = TRY(o.Get());
   const uint32_t uid = task->group().login_uid.load(std::memory_order_relaxed);
-  return absl::StrCat(uid == ~0u ? uid : ctx.creds().user_ns->FromKernelUid(uid));
+  return absl::StrCat(opener.user_ns->FromKernel(auth::IdKind::kUid, uid).value_or(~0u));
 }
 
 // proc_loginuid_write(), audit_set_loginuid(): once by anyone who has CAP_AUDIT_CONTROL.
-Result<void> WriteLoginuid(CallContext& ctx, TaskObject& o, absl::string_view data,
-                           uint64_t offset) {
+Result<void> WriteLoginuid(CallContext& ctx, TaskObject& o, absl::string_view data, uint64_t offset,
+                           const auth::Credentials& opener) {
   RefPtr<Task> task = TRY(o.Get());
   if (task.get() != CallerOf(ctx)) return Errno::kEPERM;
   if (offset != 0) return Errno::kEINVAL;
   const int64_t value = TRY(ParseNumber(data));
   if (value < 0 || value > UINT32_MAX) return Errno::kEINVAL;
   std::optional<uint32_t> uid = ~0u;
-  if (value != UINT32_MAX) uid = ctx.creds().user_ns->ToKernelUid(static_cast<uint32_t>(value));
+  if (value != UINT32_MAX) uid = opener.user_ns->ToKernelUid(static_cast<uint32_t>(value));
   if (!uid) return Errno::kEINVAL;
   if (task->group().login_uid.load(std::memory_order_relaxed) != ~0u &&
       !ctx.creds().HasRootCapability(auth::Capability::kAuditControl))

@@ -196,7 +196,7 @@ Result<std::string> ReadStatm(CallContext&, TaskObject& o) {
                       (t.data + t.stack) / kPageSize, " 0\n");
 }
 
-Result<std::string> ReadStatus(CallContext& ctx, TaskObject& o) {
+Result<std::string> ReadStatus(CallContext& ctx, TaskObject& o, const auth::Credentials& opener) {
   RefPtr<Task> task = TRY(o.Get());
   const GroupState g = SnapshotGroup(o, *task);
   const SignalState signals = SnapshotSignals(*task);
@@ -204,7 +204,7 @@ Result<std::string> ReadStatus(CallContext& ctx, TaskObject& o) {
   RefPtr<mm::MemoryManager> mm = task->mm_ref();
   RefPtr<kernel::FdTable> fds = task->fd_table_ref();
   RefPtr<kernel::FsContext> fs = task->fs_ref();
-  const auth::UserNamespace& ns = *ctx.creds().user_ns;
+  const auth::UserNamespace& ns = *opener.user_ns;
   std::string out;
   absl::StrAppend(&out, "Name:\t", EscapeName(task->comm()), "\n");
   if (fs) Append(&out, "Umask:\t%#04o\n", fs->umask());

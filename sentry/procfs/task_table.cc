@@ -25,19 +25,19 @@ constexpr Entry WithPermission(Entry e,
       MemoryFile<ReadEnviron>("environ", 0400), MagicLink<ExeText, ExePath>("exe"),             \
       WithPermission(Dir("fd", kFdDirectory, 0500), Adapt<MayUseFdDirectory>::Call),            \
       WithPermission(Dir("fdinfo", kFdinfoDirectory), Adapt<MayInspectDirectory>::Call),        \
-      File<ReadGidMap, WriteGidMap>("gid_map"), File<ReadIo>("io", 0400),                       \
+      IdMapFile<auth::IdKind::kGid>("gid_map"), File<ReadIo>("io", 0400),                       \
       File<ReadLimits>("limits"), File<ReadLoginuid, WriteLoginuid>("loginuid"),                \
       MemoryFile<ReadMaps>("maps", 0444), SpecialFile<OpenMem>("mem", 0600),                    \
       SpecialFile<OpenMountinfo>("mountinfo", 0444), SpecialFile<OpenMounts>("mounts", 0444),   \
       Dir("net", kNetDirectory), Dir("ns", kNsDirectory, 0511),                                 \
       MemoryFile<ReadNumaMaps>("numa_maps", 0444), File<ReadOomAdj, WriteOomAdj>("oom_adj"),    \
       File<ReadOomScore>("oom_score"), File<ReadOomScoreAdj, WriteOomScoreAdj>("oom_score_adj"), \
-      File<ReadPersonality>("personality", 0400), MagicLink<RootText, RootPath>("root"),        \
+      File<ReadPersonality>("personality", 0400), IdMapFile<auth::IdKind::kProject>("projid_map"), MagicLink<RootText, RootPath>("root"), \
       File<ReadSched>("sched"), File<ReadSchedstat>("schedstat"),                               \
-      File<ReadSessionid>("sessionid"), File<ReadSetgroups, WriteSetgroups>("setgroups"),       \
+      File<ReadSessionid>("sessionid"), SetgroupsFile("setgroups"),       \
       MemoryFile<ReadSmaps>("smaps", 0444), MemoryFile<ReadSmapsRollup>("smaps_rollup", 0444),  \
       File<ReadStat>("stat"), File<ReadStatm>("statm"), File<ReadStatus>("status"),             \
-      File<ReadSyscall>("syscall", 0400), File<ReadUidMap, WriteUidMap>("uid_map"),             \
+      File<ReadSyscall>("syscall", 0400), IdMapFile<auth::IdKind::kUid>("uid_map"),             \
       File<ReadWchan>("wchan")
 
 // proc_pid_permission().

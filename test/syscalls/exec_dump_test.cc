@@ -1,12 +1,15 @@
-// Who may look into a program that could be executed but not read (Linux fs/exec.c, would_dump()).
+// Who may look into a program that could be executed but not read (Linux fs/exec.c, would_dump()), and
+// who into a process that has moved to another user namespace.
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +165,170 @@ TEST_F(ExecDumpTest, EndsWithTheProgram) {
     BeNobodySpecial();
     ASSERT_THAT(prctl(PR_SET_DUMPABLE, 0), SyscallSucceeds());
   });
+}
+
+// --- User namespaces: mm->user_ns ---
+
+// A process in a user namespace of its own where ids 0 and 1 are 1000 and 1001 outside, with all capabilities there.
+class UserNamespaceOf1000 {
+ public:
+  explicit UserNamespaceOf1000(const std::function<void()>& body) : child_([this, body] {
+    BeNobodySpecial();
+    prctl(PR_SET_DUMPABLE, 1);  // Or its files in /proc would be root's.
+    const char good = unshare(CLONE_NEWUSER) == 0 ? 'y' : 'n';
+    (void)!write(ready_.writer, &good, 1);
+    EXPECT_EQ(ReadOnce(mapped_.reader, 1), "y");
+    body();
+  }) {
+    EXPECT_EQ(ReadOnce(ready_.reader, 1), "y");
+    const std::string dir = "/proc/" + std::to_string(child_.pid());
+    const bool good = WriteFile(dir + "/uid_map", "0 1000 2") && WriteFile(dir + "/gid_map", "0 1000 2");
+    (void)!write(mapped_.writer, good ? "y" : "n", 1);
+  }
+  int Wait() { return child_.Wait(); }
+  pid_t pid() const { return child_.pid(); }
+
+ private:
+  Pipe ready_, mapped_;
+  Child child_;
+};
+
+// A child that has executed `path`, after `before`; it may trace itself first.
+class Running {
+ public:
+  explicit Running(const std::string& path, const std::function<void()>& before = [] {}) : child_([&] {
+    before();
+    dup2(pipe_.writer, STDOUT_FILENO);
+    char* argv[] = {const_cast<char*>(path.c_str()), nullptr};
+    execve(path.c_str(), argv, environ);
+    _exit(127);
+  }) {}
+  // PR_GET_DUMPABLE, as it says itself.
+  int Dumpable() {
+    const std::string said = ReadOnce(pipe_.reader, 1);
+    return said.empty() ? -1 : said[0];
+  }
+  pid_t pid() const { return child_.pid(); }
+  bool MapsAreOpen() const {
+    return FdCloser(open(("/proc/" + std::to_string(pid()) + "/maps").c_str(), O_RDONLY)) >= 0;
+  }
+  bool CanBeTraced() const { return ptrace(PTRACE_SEIZE, pid(), nullptr, nullptr) == 0; }
+  // As we see them.
+  uid_t OwnerOfStat() const {
+    struct stat st{};
+    EXPECT_THAT(stat(("/proc/" + std::to_string(pid()) + "/stat").c_str(), &st), SyscallSucceeds());
+    return st.st_uid;
+  }
+
+ private:
+  Pipe pipe_;
+  Child child_;
+};
+
+// would_dump(): being root in a namespace that does not have the file's owner is not enough.
+TEST_F(ExecDumpTest, AFileOfAnotherNamespacesOwnerIsClosedToRootInside) {
+  const std::string unreadable = File("unreadable", MakeElf(kBase), 0711);
+  const std::string readable = File("readable", MakeElf(kBase), 0755);
+  UserNamespaceOf1000 inside([&] {
+    EXPECT_EQ(getuid(), 0u);
+    Running hidden(unreadable);
+    EXPECT_EQ(hidden.Dumpable(), 0);
+    EXPECT_FALSE(hidden.MapsAreOpen());
+    EXPECT_FALSE(hidden.CanBeTraced());
+    EXPECT_EQ(hidden.OwnerOfStat(), 65534u);  // Root of the outermost, who has no name here.
+    Running open(readable);
+    EXPECT_EQ(open.Dumpable(), 1);
+    EXPECT_TRUE(open.MapsAreOpen());
+    EXPECT_TRUE(open.CanBeTraced());
+    EXPECT_EQ(open.OwnerOfStat(), 0u);
+  });
+  EXPECT_THAT(inside.Wait(), ExitsWith(0));
+}
+
+TEST_F(ExecDumpTest, AnInterpretersOwnerCountsToo) {
+  const std::string library = File("library", MakeElf(0), 0711);
+  const std::string program = File("program", MakeElf(kBase, library), 0755);
+  UserNamespaceOf1000 inside([&] {
+    Running hidden(program);
+    EXPECT_EQ(hidden.Dumpable(), 0);
+    EXPECT_FALSE(hidden.MapsAreOpen());
+    EXPECT_FALSE(hidden.CanBeTraced());
+  });
+  EXPECT_THAT(inside.Wait(), ExitsWith(0));
+}
+
+TEST_F(ExecDumpTest, AFileOfAnOwnerInsideIsOpenToRootInside) {
+  const std::string unreadable = File("unreadable", MakeElf(kBase), 0711);
+  ASSERT_THAT(chown(unreadable.c_str(), 1000, 1000), SyscallSucceeds());
+  UserNamespaceOf1000 inside([&] {
+    Running hidden(unreadable, [] {
+      ASSERT_THAT(setresgid(1, 1, 1), SyscallSucceeds());
+      ASSERT_THAT(setresuid(1, 1, 1), SyscallSucceeds());
+    });
+    EXPECT_EQ(hidden.Dumpable(), 0);
+    EXPECT_EQ(hidden.OwnerOfStat(), 0u);  // Root of that namespace.
+    EXPECT_TRUE(hidden.MapsAreOpen());
+    EXPECT_TRUE(hidden.CanBeTraced());
+  });
+  EXPECT_THAT(inside.Wait(), ExitsWith(0));
+}
+
+// The memory is as closed as before where its process has moved to a namespace of its own, and so is a child's copy.
+TEST_F(ExecDumpTest, ANewNamespaceDoesNotOpenTheMemory) {
+  EXPECT_THAT(InChild([] {
+    BeNobodySpecial();
+    ASSERT_THAT(prctl(PR_SET_DUMPABLE, 0), SyscallSucceeds());
+    ASSERT_THAT(unshare(CLONE_NEWUSER), SyscallSucceeds());
+    EXPECT_EQ(prctl(PR_GET_DUMPABLE), 0);
+    Child other([] { pause(); });
+    EXPECT_THAT(ptrace(PTRACE_SEIZE, other.pid(), nullptr, nullptr), SyscallFailsWithErrno(EPERM));
+    EXPECT_THAT(ptrace(PTRACE_SEIZE, getppid(), nullptr, nullptr), SyscallFailsWithErrno(EPERM));
+    const pid_t self = getpid();
+    EXPECT_EQ(InChild([self] {
+      EXPECT_THAT(ptrace(PTRACE_SEIZE, self, nullptr, nullptr), SyscallFailsWithErrno(EPERM));
+      EXPECT_THAT(open(("/proc/" + std::to_string(self) + "/maps").c_str(), O_RDONLY), SyscallFailsWithErrno(EACCES));
+    }), 0);
+  }), ExitsWith(0));
+}
+
+// commit_creds(): what one can do in a namespace of one's own is no gain, what another made is.
+TEST_F(ExecDumpTest, WhoEntersAnothersNamespaceIsNotDumpable) {
+  UserNamespaceOf1000 inside([] { pause(); });
+  EXPECT_THAT(InChild([&] {
+    const int ns = open(("/proc/" + std::to_string(inside.pid()) + "/ns/user").c_str(), O_RDONLY);
+    ASSERT_THAT(ns, SyscallSucceeds());
+    EXPECT_EQ(prctl(PR_GET_DUMPABLE), 1);
+    ASSERT_THAT(setns(ns, CLONE_NEWUSER), SyscallSucceeds());
+    EXPECT_EQ(prctl(PR_GET_DUMPABLE), 0);
+  }), ExitsWith(0));
+  EXPECT_THAT(InChild([&] {
+    ASSERT_THAT(unshare(CLONE_NEWUSER), SyscallSucceeds());
+    EXPECT_EQ(prctl(PR_GET_DUMPABLE), 1);
+  }), ExitsWith(0));
+}
+
+// ptrace_access_vm(): who traced the old program sees the new one's stops, but not its memory.
+TEST_F(ExecDumpTest, ItsTracerDoesNotSeeTheMemory) {
+  for (const bool readable : {true, false}) {
+    const std::string path = File(readable ? "readable" : "unreadable", MakeElf(kBase), readable ? 0755 : 0711);
+    EXPECT_EQ(InChild([&] {
+      BeNobodySpecial();
+      Running traced(path, [] { ptrace(PTRACE_TRACEME, 0, nullptr, nullptr); });
+      int status = 0;
+      ASSERT_THAT(waitpid(traced.pid(), &status, 0), SyscallSucceedsWithValue(traced.pid()));
+      ASSERT_TRUE(WIFSTOPPED(status));
+      user_regs_struct regs{};
+      EXPECT_THAT(ptrace(PTRACE_GETREGS, traced.pid(), nullptr, &regs), SyscallSucceeds());
+      EXPECT_EQ(regs.rip, kBase + 0x200);
+      auto* at = reinterpret_cast<void*>(regs.rip);
+      long word = 0;
+      EXPECT_EQ(syscall(SYS_ptrace, PTRACE_PEEKTEXT, traced.pid(), at, &word), readable ? 0 : -1);
+      if (!readable) {
+        EXPECT_EQ(errno, EIO);
+        EXPECT_THAT(ptrace(PTRACE_POKETEXT, traced.pid(), at, nullptr), SyscallFailsWithErrno(EIO));
+      }
+    }), 0);
+  }
 }
 
 }  // namespace

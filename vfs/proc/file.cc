@@ -24,7 +24,8 @@ Result<size_t> GeneratedFile::PRead(CallContext& ctx, IoBuffer& to, uint64_t off
   if (entry_.read == nullptr) return Errno::kEINVAL;
   MutexLock lock(content_mu_);
   if (!made_ || offset == 0) {
-    content_ = TRY(entry_.read(ctx, *object_));
+    RefPtr<const auth::Credentials> by = opener();
+    content_ = TRY(entry_.read(ctx, *object_, by ? *by : ctx.creds()));
     made_ = true;
   }
   if (offset >= content_.size()) return size_t{0};
@@ -38,7 +39,8 @@ Result<size_t> GeneratedFile::PWrite(CallContext& ctx, IoBuffer& from, uint64_t 
   std::string data(size, '\0');
   size_t taken = TRY(from.Take(absl::Span<char>(data.data(), data.size())));
   if (taken != size) return Errno::kEFAULT;
-  TRY(entry_.write(ctx, *object_, data, offset));
+  RefPtr<const auth::Credentials> by = opener();
+  TRY(entry_.write(ctx, *object_, data, offset, by ? *by : ctx.creds()));
   return size;
 }
 

@@ -97,7 +97,7 @@ Result<RefPtr<FileDescription>> GeneratedInode::Open(CallContext& ctx, const Ope
   RefPtr<GeneratedInode> self(this);
   if (is_directory()) return RefPtr<FileDescription>(MakeRef<GeneratedDirectory>(args, self));
   RefPtr<Object> object = object_;
-  if (entry_.pin != nullptr) object = TRY(entry_.pin(ctx, *object_));
+  if (entry_.pin != nullptr) object = TRY(entry_.pin(ctx, *object_, args));
   if (entry_.open != nullptr) return entry_.open(ctx, *object, args, *this);
   return RefPtr<FileDescription>(MakeRef<GeneratedFile>(args, self, std::move(object)));
 }

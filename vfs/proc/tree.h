@@ -56,17 +56,18 @@ struct Entry {
   absl::string_view name;
   FileMode mode = 0;  // Type and permissions.
   const Directory* directory = nullptr;
-  // Regular files: all of the content. Generated when a read starts at offset 0.
-  Result<std::string> (*read)(CallContext& ctx, Object& object) = nullptr;
+  // Regular files: all of the content. Generated when a read starts at offset 0. `opener` had them when the file was
+  // opened (Linux file->f_cred): the context's are those of whoever has the descriptor now.
+  Result<std::string> (*read)(CallContext& ctx, Object& object, const auth::Credentials& opener) = nullptr;
   // One write(2), all or nothing. Data is at most kMaxWrite bytes.
-  Result<void> (*write)(CallContext& ctx, Object& object, absl::string_view data,
-                        uint64_t offset) = nullptr;
+  Result<void> (*write)(CallContext& ctx, Object& object, absl::string_view data, uint64_t offset,
+                        const auth::Credentials& opener) = nullptr;
   // Links. A link with `follow` is a magic one: it leads to an object.
   Result<std::string> (*link)(CallContext& ctx, Object& object) = nullptr;
   Result<VfsPath> (*follow)(CallContext& ctx, Object& object) = nullptr;
   // At open: checks who may, and returns what the open file is about from then on (a task's mm,
   // whatever the task executes later).
-  Result<RefPtr<Object>> (*pin)(CallContext& ctx, Object& object) = nullptr;
+  Result<RefPtr<Object>> (*pin)(CallContext& ctx, Object& object, const OpenArgs& args) = nullptr;
   // Opens a file that is more than text; instead of read and write.
   Result<RefPtr<FileDescription>> (*open)(CallContext& ctx, Object& object, const OpenArgs& args,
                                           Inode& inode) = nullptr;

@@ -43,23 +43,23 @@ class Thing final : public Object {
   const uint64_t n_;
 };
 
-Result<std::string> ReadText(CallContext&, Object& o) {
+Result<std::string> ReadText(CallContext&, Object& o, const auth::Credentials&) {
   auto& things = static_cast<Things&>(o);
   ++things.reads;
   return things.text;
 }
-Result<void> WriteText(CallContext&, Object& o, absl::string_view data, uint64_t offset) {
+Result<void> WriteText(CallContext&, Object& o, absl::string_view data, uint64_t offset, const auth::Credentials&) {
   if (offset != 0 || data == "bad") return Errno::kEINVAL;
   static_cast<Things&>(o).text = std::string(data);
   return {};
 }
-Result<std::string> ReadNumber(CallContext&, Object& o) {
+Result<std::string> ReadNumber(CallContext&, Object& o, const auth::Credentials&) {
   return absl::StrCat(static_cast<Thing&>(o).n(), "\n");
 }
 Result<std::string> LinkText(CallContext&, Object&) { return std::string("dir/text"); }
 Result<std::string> MagicText(CallContext&, Object&) { return std::string("anything"); }
 Result<VfsPath> Follow(CallContext&, Object& o) { return static_cast<Things&>(o).target; }
-Result<RefPtr<Object>> Pin(CallContext&, Object& o) {
+Result<RefPtr<Object>> Pin(CallContext&, Object& o, const OpenArgs&) {
   if (!static_cast<Things&>(o).may_open) return Errno::kEACCES;
   auto copy = MakeRef<Things>();
   copy->text = static_cast<Things&>(o).text;
