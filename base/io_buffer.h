@@ -32,8 +32,8 @@ class IoBuffer {
   Result<size_t> Take(absl::Span<char> to) {
     return Move(to.size(), [&](size_t at, size_t n) { return DoTake(at, to.data(), n); });
   }
-  // Put() of as much as goes in one copy by the host, so that `from` may be a mapping whose pages vanish:
-  // the copy ends short then. 0: not possible here, or memory of either side was not there.
+  // Put() of as much as goes in one copy, for a `from` that may be a mapping whose pages vanish: the copy
+  // ends short then. 0: not possible here, or memory of either side was not there.
   size_t PutByHost(absl::Span<const char> from) {
     const size_t done = DoPutByHost(position_, from.data(), std::min(from.size(), remaining()));
     position_ += done;

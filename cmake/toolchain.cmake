@@ -49,7 +49,7 @@ if(CAISSON_COVERAGE)
   add_link_options(--coverage)
 endif()
 
-add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack)
+add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack,-z,keep-text-section-prefix)
 find_program(CAISSON_MOLD mold)
 if(CAISSON_MOLD)
   add_link_options(-fuse-ld=mold)

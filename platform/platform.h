@@ -108,6 +108,7 @@ class AddressSpace {
   // guest's pages end or forbid it; 0 with no error if the first byte faults. They never change
   // mappings: growing a stack and faults the VMAs can repair are the mm's (CopyIn of mm).
   virtual size_t CopyIn(GuestAddr from, absl::Span<char> to) = 0;
+  // `from` may be a mapping whose pages vanish: the copy ends there.
   virtual size_t CopyOut(GuestAddr to, absl::Span<const char> from) = 0;
   // As CopyOut, even where the protection forbids writing (ptrace POKETEXT, /proc/PID/mem);
   // private mappings only.

@@ -27,12 +27,15 @@ inline constexpr uint64_t kControlAddr = kReservedStart;
 inline constexpr uint64_t kThreadPageAddr = kControlAddr + kPageSize;
 inline constexpr uint64_t kWaitersAddr = kThreadPageAddr + kSlotCount * kPageSize;
 inline constexpr size_t kControlSize = (2 + kSlotCount) * kPageSize;
-// The result area: the result pages, then a slot for each guest thread.
-inline constexpr uint64_t kResultAddr = kReservedStart + 0xff0000;
+// The result area: the result pages, what large copies go through (platform/trap), then a slot for each guest
+// thread.
 inline constexpr size_t kResultPages = 16;
-inline constexpr uint64_t kSlotAddr = kResultAddr + kResultPages * kPageSize;
+inline constexpr size_t kBulkSize = 64 * kPageSize;
 inline constexpr size_t kSlotSize = 4 * kPageSize;
-inline constexpr size_t kResultSize = kResultPages * kPageSize + kSlotCount * kSlotSize;
+inline constexpr uint64_t kSlotAddr = kReservedStart + 0x1000000;
+inline constexpr uint64_t kBulkAddr = kSlotAddr - kBulkSize;
+inline constexpr uint64_t kResultAddr = kBulkAddr - kResultPages * kPageSize;
+inline constexpr size_t kResultSize = kSlotAddr - kResultAddr + kSlotCount * kSlotSize;
 static_assert(kSlotAddr % kSlotSize == 0);
 static_assert(kControlAddr + kControlSize <= kResultAddr);
 inline constexpr uint64_t kBlobAddr = 0x7fffff000000;

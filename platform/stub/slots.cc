@@ -101,7 +101,7 @@ void SlotCache::Keep(Slots slots) {
   const off_t data = lseek(slots.control_fd.get(), 2 * kPageSize, SEEK_DATA);
   if (data == kWaiters) std::memset(slots.waiters(), 0, kPageSize);
   else if (data >= 0 || errno != ENXIO) return;
-  constexpr off_t kSlots = kResultPages * kPageSize, kOthers = kSlots + kSlotSize;
+  constexpr off_t kSlots = kSlotAddr - kResultAddr, kOthers = kSlots + kSlotSize;
   constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   if (fallocate(slots.result_fd.get(), kPunch, kPageSize, kSlots - kPageSize) != 0 ||
       fallocate(slots.result_fd.get(), kPunch, kOthers, kResultSize - kOthers) != 0)

@@ -44,8 +44,9 @@ struct Slots {
     return static_cast<char*>(control_mapping.get()) + (kWaitersAddr - kControlAddr);
   }
   void* thread_slot(size_t index) const {
-    return static_cast<char*>(result_mapping.get()) + kResultPages * kPageSize + index * kSlotSize;
+    return static_cast<char*>(result_mapping.get()) + (kSlotAddr - kResultAddr) + index * kSlotSize;
   }
+  char* bulk() const { return static_cast<char*>(result_mapping.get()) + (kBulkAddr - kResultAddr); }
   // Written by the guest at any time: copy once, then check.
   volatile ResultPage* result() const {
     return static_cast<volatile ResultPage*>(result_mapping.get());

@@ -31,7 +31,7 @@ TEST_F(SlotCacheTest, NothingIsLeftOfTheStubBefore) {
   Slots first = Used();
   const void* control = first.control();
   // All that a stub with one guest thread can write to.
-  std::memset(first.result_mapping.get(), 'x', kResultPages * kPageSize + 64 * kSlotSize);
+  std::memset(first.result_mapping.get(), 'x', kSlotAddr - kResultAddr + 64 * kSlotSize);
   std::memset(static_cast<char*>(first.result_mapping.get()) + kResultSize - kPageSize, 'x', kPageSize);
   std::memset(first.control(), 'x', 2 * kPageSize);
   std::memset(first.waiters(), 'x', kPageSize);

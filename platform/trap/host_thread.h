@@ -122,6 +122,9 @@ class HostThread {
   bool SaveFpState(absl::Span<char> out);
   // Something else is about to be put into the slot's last page.
   void ForgetSavedFp() { fp_saved_ = false; }
+  // In the call of a patched site: the thread copies `n` bytes in its stub. Returns how many; if not all, it is
+  // not in the call any more: then at() says where it is.
+  size_t Copy(uint64_t to, uint64_t from, size_t n);
   // It goes on with this one, by the next AnswerCall(). No copies may wait to be stored.
   void LoadFpState(absl::Span<const char> in);
   // From a notification, or a thread's start, to a trap.

@@ -46,6 +46,8 @@ static_assert(sizeof(CallRegisters) == 128);
 // Slot::copies: the extended state, in the slot's last page, is loaded; or it is stored there and the call
 // handed over once more. Or rcx and r11 are loaded from the slot: else they are what `syscall` leaves there.
 inline constexpr uint32_t kLoadFp = 0x40000000, kSaveFp = 0x80000000, kAllRegisters = 0x20000000;
+// Or a large copy is made (bulk_copy.cc), and the call handed over once more.
+inline constexpr uint32_t kBulkCopy = 0x10000000;
 
 // Bytes of the last page that the trampoline stores.
 struct CopyOutRecord {
@@ -61,7 +63,7 @@ inline constexpr size_t kMaxCopiedString = 256;  // With what is before it in it
 struct Slot {
   alignas(64) uint32_t state;
   // What the trampoline does before it goes on, the sentry's: a number of copy_out records to store, or
-  // kSaveFp, or kLoadFp and kAllRegisters.
+  // kSaveFp, or kBulkCopy, or kLoadFp and kAllRegisters.
   uint32_t copies;
   uint64_t rcx, r11;  // kAllRegisters.
   uint32_t unused[10];
@@ -95,6 +97,10 @@ struct Slot {
   // that came in, which the sentry takes out at once, then those of copy_out.
   alignas(64) uint64_t copied_in;  // Valid for calls that have a CopyRule.
   CopyOutRecord copy_out[kMaxCopiesOut];
+
+  // kBulkCopy: addresses in the stub.
+  alignas(64) uint64_t bulk_to;
+  uint64_t bulk_from, bulk_length;
 };
 
 // Before the slot's thread starts; `slot` is the sentry's mapping of it.

@@ -39,7 +39,7 @@ bool SpinGroup::RoomLocked(const Spinner* except) {
     others += pair != except;
     ++i;
   }
-  return running_.load(std::memory_order_relaxed) + others + 2 <= cpus_;
+  return static_cast<int>(running()) + others + 2 <= cpus_;
 }
 
 void SpinGroup::RemoveLocked(Spinner* spinner) {
@@ -51,7 +51,6 @@ void SpinGroup::RemoveLocked(Spinner* spinner) {
 }
 
 void Spinner::Enter(HostThread& thread, uint64_t now) {
-  quick_ = 0;
   const int own = sched_getcpu();
   if (own < 0 || !CPU_ISSET(own, &group_.all_)) return;
   int other = own;

@@ -7,6 +7,7 @@
 
 #include "platform/trap/call_rules.h"
 #include "platform/trap/copies.h"
+#include "platform/trap/copy_string.h"
 #include "platform/trap/saved_registers.h"
 #include "platform/trap/slot.h"
 
@@ -143,7 +144,7 @@ class Emitter {
   // What CopyRules say of call ecx goes to the slot's last page. The slot has all registers but rax, rsp and
   // rcx's number; `cld` because guests may have set the flag. A fault goes on at copy_in_failed.
   void CopyIn() {
-    Xbyak::Label sized, failed, copied, string, next, none;
+    Xbyak::Label sized, failed, copied, string, none;
     const auto reg = [this](const Xbyak::Reg64& offset) {
       return g_.qword[g_.rax + offset + kRegs];
     };
@@ -177,34 +178,8 @@ class Emitter {
     g_.movsb();
     g_.jmp(copied);
 
-    // By aligned words, which are never in two pages, until one has a NUL behind the string's start.
     g_.L(string);
-    g_.mov(g_.ecx, g_.esi);
-    g_.and_(g_.ecx, 7);
-    g_.shl(g_.ecx, 3);
-    g_.and_(g_.rsi, -8);
-    g_.jz(failed);
-    g_.mov(g_.r9d, 1);
-    g_.shl(g_.r9, g_.cl);
-    g_.dec(g_.r9);  // What is before the start is no NUL.
-    g_.mov(g_.r10, 0x0101010101010101);
-    g_.mov(g_.r12, 0x8080808080808080);
-    g_.xor_(g_.r8d, g_.r8d);
-    g_.L(next);
-    g_.mov(g_.rdx, g_.qword[g_.rsi + g_.r8]);
-    g_.mov(g_.qword[g_.rdi + g_.r8], g_.rdx);
-    g_.add(g_.r8, 8);
-    g_.or_(g_.rdx, g_.r9);
-    g_.xor_(g_.r9d, g_.r9d);
-    g_.mov(g_.rcx, g_.rdx);
-    g_.sub(g_.rdx, g_.r10);
-    g_.not_(g_.rcx);
-    g_.and_(g_.rdx, g_.rcx);
-    g_.test(g_.rdx, g_.r12);
-    g_.jnz(copied);
-    g_.cmp(g_.r8, static_cast<uint32_t>(kMaxCopiedString));
-    g_.jb(next);
-    g_.jmp(copied);
+    EmitCopyString(g_, copied, failed);
 
     g_.L(failed);
     out_.copy_in_failed = Here();
@@ -291,10 +266,7 @@ class Emitter {
     out_.fp_loaded_end = Here();
     g_.L(save);
     Save();
-    g_.mov(g_.rax, g_.rbx);
-    g_.mov(g_.ecx, kCall);
-    g_.xchg(g_.dword[g_.rbx + offsetof(Slot, state)], g_.ecx);
-    g_.jmp(wait_, Xbyak::CodeGenerator::T_NEAR);
+    HandOverAgain();
     g_.L(none);
   }
 
@@ -314,6 +286,25 @@ class Emitter {
     g_.mov(g_.rbx, g_.qword[g_.rbx + kRegs + offsetof(CallRegisters, rbx)]);
     g_.putSeg(g_.gs);
     g_.jmp(g_.qword[Xbyak::RegExp(kRegs + offsetof(CallRegisters, rip))]);
+  }
+
+  // rbx: the slot. The call is handed over once more.
+  void BulkCopy() {
+    g_.mov(g_.rdi, g_.qword[g_.rbx + offsetof(Slot, bulk_to)]);
+    g_.mov(g_.rsi, g_.qword[g_.rbx + offsetof(Slot, bulk_from)]);
+    g_.mov(g_.rcx, g_.qword[g_.rbx + offsetof(Slot, bulk_length)]);
+    g_.cld();
+    out_.bulk_move = Here();
+    g_.rep();
+    g_.movsb();
+    HandOverAgain();
+  }
+
+  void HandOverAgain() {
+    g_.mov(g_.rax, g_.rbx);
+    g_.mov(g_.ecx, kCall);
+    g_.xchg(g_.dword[g_.rbx + offsetof(Slot, state)], g_.ecx);
+    g_.jmp(wait_, Xbyak::CodeGenerator::T_NEAR);
   }
 
   // rbx: the slot, ecx: how many records. Registers and instructions as Trampoline says.
@@ -343,7 +334,7 @@ class Emitter {
 
   // From here registers are free: the slot has them all.
   void Wait() {
-    Xbyak::Label ring, look, spin, sleep, changed, done, more, host;
+    Xbyak::Label ring, look, spin, sleep, changed, done, more, records, host;
     const Address turn = g_.byte[g_.rbx + offsetof(Slot, state)];
     const Address state = g_.dword[g_.rbx + offsetof(Slot, state)];
     g_.L(wait_);
@@ -400,6 +391,10 @@ class Emitter {
     if (hooks_.xfeatures != 0) ExtendedState();
     g_.test(g_.ecx, kAllRegisters);
     g_.jnz(all_, Xbyak::CodeGenerator::T_NEAR);
+    g_.test(g_.ecx, kBulkCopy);
+    g_.jz(records);
+    BulkCopy();
+    g_.L(records);
     CopyOut();
 
     g_.L(ring);

@@ -51,6 +51,7 @@ struct Trampoline {
   // longer counted from `counted` on. In [restore, restore_end) all is stored.
   uint64_t copy_out = 0, copy_out_next = 0, copy_out_store = 0, copy_out_stored = 0;
   uint64_t copy_out_counted = 0, copy_out_end = 0;
+  uint64_t bulk_move = 0;  // The instruction of kBulkCopy that has rcx bytes left.
   uint64_t restore = 0, restore_end = 0;
   // kLoadFp has been done in [fp_loaded, fp_loaded_end) and [restore, restore_end).
   uint64_t fp_loaded = 0, fp_loaded_end = 0;

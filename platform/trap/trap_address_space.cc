@@ -110,7 +110,8 @@ bool TrapAddressSpace::BeginProgram() {
 }
 
 size_t TrapAddressSpace::CopyIn(GuestAddr from, absl::Span<char> to) {
-  const size_t n = StubAddressSpace::CopyIn(from, to);
+  size_t n = CopyInBulk(from, to);
+  if (n < to.size()) n += StubAddressSpace::CopyIn(from + n, to.subspan(n));
   patches_.Overlay(from.value, to.first(n));
   return n;
 }

@@ -2,6 +2,7 @@
 #ifndef CAISSON_PLATFORM_TRAP_TRAP_ADDRESS_SPACE_H_
 #define CAISSON_PLATFORM_TRAP_TRAP_ADDRESS_SPACE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -29,6 +30,7 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
   bool BeginProgram() override ABSL_LOCKS_EXCLUDED(mu_);
   // Of the guest's own bytes, where patches are.
   size_t CopyIn(GuestAddr from, absl::Span<char> to) override;
+  size_t CopyOut(GuestAddr to, absl::Span<const char> from) override;
   size_t CopyOutForced(GuestAddr to, absl::Span<const char> from) override;
 
   void KeepCode() override { patches_.Disable(); }
@@ -51,10 +53,15 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
   Result<void> RunWithPlan(absl::Span<const stub::Request> requests, absl::Span<const int> fds,
                            stub::StubProcess::Outcome* outcome);
 
+  class Bulk;
+  // As much as is for the bulk pages (bulk_copy.cc); the rest is the host's to copy.
+  size_t CopyInBulk(GuestAddr from, absl::Span<char> to);
+
   const ThreadEnvironment& environment_;
   PatchSet patches_;
   // Of the Apply() that is under way, under its lock: what its one vector runs besides.
   PatchSet::Plan* plan_ = nullptr;
+  std::atomic<bool> bulk_busy_{false};  // Somebody has the bulk pages.
   Mutex mu_;  // Before StubProcess::mu_.
   std::vector<std::unique_ptr<HostThread>> parked_ ABSL_GUARDED_BY(mu_);
   size_t next_slot_ ABSL_GUARDED_BY(mu_) = 1;  // 0 is the ready thread's.

@@ -1,4 +1,4 @@
-// Calls of patched sites: what goes along with them, and a trap in the middle of one.
+// Calls of patched sites: what goes along with them and what their threads do meanwhile, and a trap in the middle of one.
 #include "base/log.h"
 #include "platform/trap/trap_context.h"
 
@@ -93,6 +93,19 @@ bool TrapContext::CopyOutLater(GuestAddr to, absl::Span<const char> from) {
 
 void TrapContext::FlushCopies(AddressSpace& space) {
   if (thread_ != nullptr && !copies_.Flush(thread_->slot(), space)) copy_failed_ = true;
+}
+
+HostThread* TrapContext::ThreadForHostCalls(const TrapAddressSpace& space,
+                                            absl::Span<const stub::Request> requests) {
+  TrapContext* context = stopped();
+  bool quiet = false;
+  if (context == nullptr || context->space_ != &space || context->thread_ == nullptr ||
+      !context->thread_->CanRunHostCalls(requests, &quiet))
+    return nullptr;
+  // Notifications between two CPUs are slow.
+  if (!quiet) context->spinner_.Avoid();
+  ++context->counts_.host_calls;
+  return context->thread_.get();
 }
 
 void TrapContext::SetAnswers(const Answers& answers) {

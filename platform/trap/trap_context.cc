@@ -142,18 +142,7 @@ void TrapContext::Leave() {
   fp_changed_ = false;
 }
 
-HostThread* TrapContext::ThreadForHostCalls(const TrapAddressSpace& space,
-                                            absl::Span<const stub::Request> requests) {
-  TrapContext* context = t_stopped;
-  bool quiet = false;
-  if (context == nullptr || context->space_ != &space || context->thread_ == nullptr ||
-      !context->thread_->CanRunHostCalls(requests, &quiet))
-    return nullptr;
-  // Notifications between two CPUs are slow.
-  if (!quiet) context->spinner_.Avoid();
-  ++context->counts_.host_calls;
-  return context->thread_.get();
-}
+TrapContext* TrapContext::stopped() { return t_stopped; }
 
 // It ends while its thread's listener is closed here, and whatever else the caller has to do.
 void TrapContext::DetachLast(AddressSpace& space) {
@@ -277,6 +266,7 @@ void TrapContext::FlushCounts() {
   shared_.spins.fetch_add(std::exchange(counts_.spins, 0), std::memory_order_relaxed);
   shared_.bells.fetch_add(std::exchange(counts_.bells, 0), std::memory_order_relaxed);
   shared_.host_calls.fetch_add(std::exchange(counts_.host_calls, 0), std::memory_order_relaxed);
+  shared_.bulk_copies.fetch_add(std::exchange(counts_.bulk_copies, 0), std::memory_order_relaxed);
   if (thread_ != nullptr) shared_.in_stub.fetch_add(thread_->TakeAnswered(), std::memory_order_relaxed);
 }
 
@@ -329,7 +319,7 @@ bool TrapContext::AnswerNotification(Registers& regs) {
 
 bool TrapContext::BringToTrap() {
   if (thread_->BringToTrap() != Stop::kTrap) return false;
-  signalled_.store(false, std::memory_order_relaxed);
+  if (thread_->signal_info().signo == kInterruptSignal) signalled_.store(false, std::memory_order_relaxed);
   return true;
 }
 

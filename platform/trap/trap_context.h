@@ -29,10 +29,10 @@ struct Shared {
   mutable SpinGroup spin_group;
   // How calls came, for Platform::Counters(). Contexts add what they have counted now and then.
   struct Counts {
-    uint64_t notifications = 0, traps = 0, spins = 0, bells = 0, host_calls = 0;
+    uint64_t notifications = 0, traps = 0, spins = 0, bells = 0, host_calls = 0, bulk_copies = 0;
   };
   mutable std::atomic<uint64_t> notifications{0}, traps{0}, spins{0}, bells{0}, host_calls{0},
-      in_stub{0};
+      bulk_copies{0}, in_stub{0};
 };
 
 // Used by one thread; Prepare(), Interrupt() and GuestCpuTime() by any.
@@ -63,11 +63,15 @@ class TrapContext final : public Context {
   bool CopyOutLater(GuestAddr to, absl::Span<const char> from) override;
   void FlushCopies(AddressSpace& space) override;
 
+  // The calling thread's, if it is in a call of a patched site in `space`; else null.
+  static HostThread* ThreadForCopies(const TrapAddressSpace& space);
   // The calling thread's, if it is stopped in `space` and can make `requests` there; else null.
   static HostThread* ThreadForHostCalls(const TrapAddressSpace& space,
                                         absl::Span<const stub::Request> requests);
 
  private:
+  // The context whose event the calling thread handles; null: none.
+  static TrapContext* stopped();
   Result<void> Enter(TrapAddressSpace& space);
   void Leave();
   // Lets the stopped thread run with `regs`. False if it is gone.

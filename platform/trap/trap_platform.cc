@@ -49,7 +49,8 @@ class TrapPlatform final : public Platform {
             {"patched_spin", shared_.spins.load(std::memory_order_relaxed)},
             {"patched_bell", shared_.bells.load(std::memory_order_relaxed)},
             {"in_stub", shared_.in_stub.load(std::memory_order_relaxed)},
-            {"host_calls", shared_.host_calls.load(std::memory_order_relaxed)}};
+            {"host_calls", shared_.host_calls.load(std::memory_order_relaxed)},
+            {"bulk_copies", shared_.bulk_copies.load(std::memory_order_relaxed)}};
   }
 
  private:

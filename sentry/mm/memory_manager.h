@@ -110,8 +110,7 @@ class GuestMemory {
   // As much as possible; 0 if the first byte faults.
   virtual size_t CopyInPartial(GuestAddr from, absl::Span<char> to) = 0;
   virtual size_t CopyOutPartial(GuestAddr to, absl::Span<const char> from) = 0;
-  // CopyOutPartial() that only the host touches `from` for: if that is a mapping and its pages vanish, the
-  // copy ends there.
+  // CopyOutPartial() of a `from` that may be a mapping whose pages vanish: the copy ends there.
   virtual size_t CopyOutByHost(GuestAddr to, absl::Span<const char> from) = 0;
   // A string up to its NUL (not included), which may be `max` bytes long without the NUL: for a
   // path that is kPathMax - 1. Errors: EFAULT; ENAMETOOLONG if it is longer.

@@ -16,7 +16,7 @@ namespace caisson::vfs::tmpfs {
 // takes neither mappings nor address space. Thread-safe.
 //
 // What a view shows can vanish at any time (another task truncates the file), and then touching it is a
-// SIGBUS. So views are only for copies by the host, which end short (IoBuffer::PutByHost).
+// SIGBUS. So views are only for copies that end short then (IoBuffer::PutByHost).
 class WindowCache {
  public:
   static constexpr uint64_t kWindow = uint64_t{4} << 20;  // Bytes, and what offsets are aligned to.
