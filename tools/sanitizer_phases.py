@@ -19,6 +19,9 @@ LOGS = os.path.join(ROOT, "build/test-logs")
 REPORT = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error: |Sanitizer:DEADLYSIGNAL|Sanitizer CHECK failed")
 # Each test's own time limit, against a release build's.
 SLOWER = 4
+# Memory limits of whole programs, and what these take against them: each of a sandbox's four processes has 40 MiB before it does
+# anything, and the sentry leaves an eighth of the limit for all of that.
+LARGER = 16
 # Units whose leaks are looked for, and which run with ThreadSanitizer. The others have processes that are stubs or
 # confined roles: LeakSanitizer, which traces its own process, has no place there, nor has TSan's shadow.
 OURS = ("abi", "auth", "base", "confine", "gofer", "netstack", "platform/fake", "sentry", "syscalls", "time", "vfs")
@@ -153,7 +156,7 @@ class Sanitizers:
             self.check_log(phase, log)
 
     def asan_programs(self, phase, limit):
-        self.asan_integration(phase, limit, ("errors", "debian", "deaths", "greed"))
+        self.asan_integration(phase, limit, ("errors", "debian", "deaths", "greed"), CAISSON_MEMORY_FACTOR=str(LARGER))
 
     def asan_fuzz(self, phase, limit):
         # It looks at its sandboxes' logs itself.
