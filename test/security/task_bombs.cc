@@ -236,7 +236,8 @@ TEST(TaskBombs, NestedNamespacesEnd) {
       // Each level in a child, as CLONE_NEWPID takes effect for children.
       for (;; ++depth) {
         if (depth > 40) _exit(3);
-        uid_t uid = geteuid();
+        const uid_t uid = geteuid();
+        const gid_t gid = getegid();
         if (unshare(kind) != 0) {
           EXPECT_EQ(errno, ENOSPC);
           EXPECT_GE(depth, 30);
@@ -244,6 +245,7 @@ TEST(TaskBombs, NestedNamespacesEnd) {
         }
         std::ofstream("/proc/self/setgroups") << "deny";
         std::ofstream("/proc/self/uid_map") << "0 " << uid << " 1";
+        std::ofstream("/proc/self/gid_map") << "0 " << gid << " 1";
         pid_t pid = fork();
         if (pid != 0) {
           int status = 0;
