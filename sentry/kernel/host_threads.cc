@@ -48,10 +48,12 @@ Result<HostThreads::Thread*> HostThreads::Reserve() {
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, kHostStackSize);
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  // Signals of the sentry process are the main thread's: none but the profiler's reaches a task's.
+  // Signals of the sentry process are the main thread's: none but the profiler's reaches a task's, and what its own
+  // copies bring about (base/safe_copy.h).
   sigset_t all, old;
   sigfillset(&all);
   sigdelset(&all, SIGPROF);
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   auto made = std::make_unique<Thread>();
   made->owner = this;
