@@ -7,12 +7,15 @@ Each workload of benchmarks/guest/threads.cc with 1, 2, 4 and 8 threads, and a l
 alone, beside a busy process on each CPU, and held on one CPU. Two figures for each: the throughput of
 spinning in that of no spinning (to be at least 0.9) and the CPU time that an operation costs stub and
 sentry together, from the cgroup's account (at most 1.1). Medians of the rounds' ratios, and between
-which of the sorted ratios the true median lies with 95 % confidence. Writes spinning.md.
+which of the sorted ratios the true median lies with 95 % confidence. And how many of the hand-offs found the
+other side awake: where that is none, spinning changes nothing and a ratio is the noise of the machine. Writes
+spinning.md.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -80,6 +83,24 @@ def measure(subject, account, workload, cpu, seconds):
     return per_operation, (account.used() - before) / elapsed * per_operation
 
 
+def awake(subject, workload, cpu):
+    """Of the hand-offs of a workload, the share that found the other side awake."""
+    subject.pinned = cpu
+    command = subject.arguments(["/bin/guest", f"--benchmark_filter=^{workload}(/real_time)?$", "--benchmark_min_time=30"])
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(1.5)
+        text = subprocess.run([*subject.prefix(), "metrics", subject.id], capture_output=True, text=True, timeout=30,
+                              check=True).stdout
+        counts = {kind: int(n) for kind, n in re.findall(r'handoffs_total{.*kind="(\w+)"} (\d+)', text)}
+        spins = counts["patched_spin"]
+        return spins / max(1, spins + counts["patched_bell"] + counts["notifications"] + counts["traps"])
+    finally:
+        subject.call("kill", subject.id, "KILL")
+        process.wait(timeout=30)
+        subject.call("delete", "--force", subject.id)
+
+
 class PinnedRuntime(runtimes.Runtime):
     def __init__(self, name, command, space, account):
         super().__init__(name, command, space)
@@ -100,12 +121,12 @@ class PinnedRuntime(runtimes.Runtime):
         return command if self.pinned is None else ["taskset", "-c", str(self.pinned), *command]
 
 
-def table(ratios, rounds):
+def table(ratios, shares, rounds):
     lines = [f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}; {os.cpu_count()} CPUs; {rounds} rounds; `trap` in `trap-spin-off`: "
              "median of the rounds' ratios, in brackets the bounds of the median at 95 %.", ""]
-    lines += ["| | " + " | ".join(f"throughput, {name} | CPU time, {name}" for name in CONDITIONS) + " |",
-              "| --- |" + " ---: |" * (2 * len(CONDITIONS))]
-    worst = {0: (9.0, ""), 1: (0.0, "")}
+    lines += ["| | " + " | ".join(f"throughput, {name} | CPU time, {name} | awake, {name}" for name in CONDITIONS) + " |",
+              "| --- |" + " ---: |" * (3 * len(CONDITIONS))]
+    worst, same = {0: (99.0, ""), 1: (0.0, "")}, []
     for workload in WORKLOADS:
         if (workload, CONDITIONS[0]) not in ratios:
             continue
@@ -116,10 +137,16 @@ def table(ratios, rounds):
                 middle = statistics.median(values)
                 low, high = confidence(values)
                 cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")
-                if which == 0 and middle < worst[0][0] or which == 1 and middle > worst[1][0]:
+                if shares[workload, condition] == 0:
+                    same.append(middle)
+                elif which == 0 and middle < worst[0][0] or which == 1 and middle > worst[1][0]:
                     worst[which] = (middle, f"{workload}, {condition}")
+            cells.append(f"{shares[workload, condition]:.2%}")
         lines.append(f"| {workload} | " + " | ".join(cells) + " |")
-    lines += ["", f"Least throughput: {worst[0][0]:.2f} ({worst[0][1]}); most CPU time: {worst[1][0]:.2f} ({worst[1][1]})."]
+    if worst[0][1]:
+        lines += ["", f"Where anybody waited awake, least throughput: {worst[0][0]:.2f} ({worst[0][1]}); most CPU time: {worst[1][0]:.2f} ({worst[1][1]})."]
+    if same:
+        lines += ["", f"Where nobody did ({len(same) // 2} cases), which is the same as without: {min(same):.2f} to {max(same):.2f}."]
     return "\n".join(lines) + "\n"
 
 
@@ -139,7 +166,7 @@ def main():
         runsc = os.path.abspath(f"{options.build}/bin/runsc")
         subjects = [PinnedRuntime(name, [runsc, f"--platform={name}"], space, account) for name in SUBJECTS]
         ratios = {(workload, condition): [] for workload in options.only for condition in CONDITIONS}
-        started = time.time()
+        shares, started = {}, time.time()
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
             for condition in CONDITIONS:
@@ -153,11 +180,13 @@ def main():
                     values = {subject.name: measure(subject, account, workload, cpu, options.seconds) for subject in order}
                     on, off = (values[name] for name in SUBJECTS)
                     ratios[workload, condition].append((off[0] / on[0], on[1] / off[1]))
+                    if number == 0:
+                        shares[workload, condition] = awake(subjects[0], workload, cpu)
                 while neighbours:
                     process = neighbours.pop()
                     process.kill()
                     process.wait()
-        text = table(ratios, options.rounds)
+        text = table(ratios, shares, options.rounds)
     finally:
         for process in neighbours:
             process.kill()

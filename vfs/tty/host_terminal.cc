@@ -73,8 +73,8 @@ class HostTerminal::Core final : public RefCounted<HostTerminal::Core>, private 
       MutexLock lock(mu_);
       if (std::exchange(hung_up_, true)) return;
     }
+    devpts_->Remove(tty_->index());  // As pty_close(): gone for whoever hears of it.
     tty_->CloseMaster();
-    devpts_->Remove(tty_->index());
   }
 
   // Waits for an event of the terminal after the `seen`th. False when stopping.

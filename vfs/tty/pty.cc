@@ -43,8 +43,8 @@ PtyMaster::PtyMaster(RefPtr<DevptsFileSystem> devpts, RefPtr<Tty> tty, VfsPath p
       devpts_(std::move(devpts)) {}
 
 PtyMaster::~PtyMaster() {
+  devpts_->Remove(tty_->index());  // As pty_close(): gone for whoever hears of it.
   tty_->CloseMaster();
-  devpts_->Remove(tty_->index());
 }
 
 Result<RefPtr<FileDescription>> PtyMaster::OpenPeer(CallContext& ctx, uint32_t flags) {
