@@ -1,6 +1,6 @@
 // Where things are in a stub, and what sentry and stub say to each other through shared pages.
 //
-// A stub is a host process whose address space is one guest address space. Its top 512 MiB are
+// A stub is a host process whose address space is one guest address space. Its top 128 MiB are
 // reserved for us; everything below is the guest's.
 #ifndef CAISSON_PLATFORM_STUB_LAYOUT_H_
 #define CAISSON_PLATFORM_STUB_LAYOUT_H_
@@ -13,16 +13,16 @@
 namespace caisson::platform::stub {
 
 // The guest's range: page 0 and its neighbours stay unmapped (vm.mmap_min_addr's usual value; a
-// host root could map them). At the top are the stack and the vDSO of a host process, without address
-// randomisation also what it has mapped; the zygote clears all of it.
-inline constexpr AddrRange kGuestRange{GuestAddr(0x10000), GuestAddr(0x7fffe0000000)};
+// host root could map them). 128 MiB at the top hold only the stack and the vDSO of a host process, with or
+// without address randomisation (mmap_base() leaves as much), so the zygote can clear them.
+inline constexpr AddrRange kGuestRange{GuestAddr(0x10000), GuestAddr(0x7ffff8000000)};
 inline constexpr uint64_t kReservedStart = kGuestRange.end.value;
 inline constexpr uint64_t kReservedEnd = 0x7ffffffff000;
 
 // The control area: the control page, then a thread page for each guest thread and a page that counts
 // waiters (platform/trap).
 // Written by the sentry, mapped read-only here.
-inline constexpr size_t kSlotCount = 16384;  // Guest threads of one stub, for platforms that use slots.
+inline constexpr size_t kSlotCount = 5120;  // Guest threads of one stub, for platforms that use slots.
 inline constexpr uint64_t kControlAddr = kReservedStart;
 inline constexpr uint64_t kThreadPageAddr = kControlAddr + kPageSize;
 inline constexpr uint64_t kWaitersAddr = kThreadPageAddr + kSlotCount * kPageSize;
@@ -32,7 +32,7 @@ inline constexpr size_t kControlSize = (2 + kSlotCount) * kPageSize;
 inline constexpr size_t kResultPages = 16;
 inline constexpr size_t kBulkSize = 64 * kPageSize;
 inline constexpr size_t kSlotSize = 4 * kPageSize;
-inline constexpr uint64_t kSlotAddr = kReservedStart + 0x5000000;
+inline constexpr uint64_t kSlotAddr = kReservedStart + 0x1600000;
 inline constexpr uint64_t kBulkAddr = kSlotAddr - kBulkSize;
 inline constexpr uint64_t kResultAddr = kBulkAddr - kResultPages * kPageSize;
 inline constexpr size_t kResultSize = kSlotAddr - kResultAddr + kSlotCount * kSlotSize;

@@ -359,6 +359,16 @@ def the_last_of_two_options_counts():
         pair.same("list", "--format", "json", "--format", "table", status=0, out=True)
 
 
+@case
+def without_address_randomisation():
+    # The host then maps our own executable right below its stack: beside the range that a stub reserves.
+    with Pair(config(args=["/bin/echo", "same addresses"])) as pair:
+        for index, runtime in enumerate(RUNTIMES):
+            command = workspace.command("run", "--bundle", pair.bundles[index], ID, runtime=runtime)
+            result = lib.collect(["setarch", "-R", *command], b"", 30)
+            equal((result.status, result.out), (0, "same addresses\n"), f"run by {runtime}: {result}")
+
+
 if __name__ == "__main__":
     if os.geteuid() != 0:
         print("skip runc_test: must be root")
