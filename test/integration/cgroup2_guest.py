@@ -75,7 +75,8 @@ def make(bundles):
         root = os.path.join(bundles, name, "rootfs")
         subprocess.run([os.path.join(lib.REPOSITORY, "tools/make_busybox_root"), root], check=True)
         # The size of what the guest takes is bounded by itself too.
-        args = ["/bin/sh", "-c", "exec head -c 400m /dev/zero >/tmp/x" if name == "hog" else "sleep 600"]
+        # Not a file: files in memory end below the limit (ENOSPC).
+        args = ["/bin/sh", "-c", "head -c 400m /dev/zero | tail -c 400m >/dev/null" if name == "hog" else "sleep 600"]
         config = lib.spec(args=args)
         config["linux"].update(resources=resources, cgroupsPath="/a/b/limited" if name == "limited" else "/" + name)
         with open(os.path.join(bundles, name, "config.json"), "w") as file:
