@@ -14,7 +14,7 @@ namespace {
 // From here on two copies and a hand-off to the thread and back are quicker than one by the host, which
 // looks up, locks and copies page by page.
 constexpr size_t kMinBulk = 128 << 10;
-// 10 s of our own running time: the caller may hold a file's lock.
+// 10 s of our own running time: others may wait for what the caller holds (an mm).
 constexpr int kBulkRounds = 100;
 
 }  // namespace

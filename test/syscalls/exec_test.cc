@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -231,48 +230,6 @@ TEST(ExecTest, SetuidBitGivesTheOwnersIdentity) {
   const std::string output = ReadAll(pipe.reader);
   const bool nosuid = ReadFile("/proc/mounts").find("/tmp tmpfs rw,nosuid") != std::string::npos;
   EXPECT_EQ(output, nosuid ? "1000 1000 0" : "1000 1234 1");
-}
-
-GUEST_PROGRAM(exit_0_as_1234) { return geteuid() == 1234 ? 0 : 1; }
-
-// Who shares root and cwd of the process would; who looks at it does not.
-TEST(ExecTest, ReadersOfProcKeepNoProgramFromItsSetuidBit) {
-  EXPECT_THAT(InChild([] {
-                ASSERT_THAT(unshare(CLONE_NEWNS), SyscallSucceeds());
-                ASSERT_THAT(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), SyscallSucceeds());
-                ASSERT_THAT(mount("tmpfs", "/tmp", "tmpfs", 0, "mode=755"), SyscallSucceeds());
-                setenv("TMPDIR", "/tmp", 1);
-                TempFile file(ReadFile(SelfPath()), 0755);
-                ASSERT_THAT(chown(file.c_str(), 1234, 0), SyscallSucceeds());
-                ASSERT_THAT(chmod(file.c_str(), 04755), SyscallSucceeds());
-                SharedMapping memory;
-                volatile pid_t* now = memory.as<pid_t>();
-                const pid_t reader = fork();
-                if (reader == 0) {
-                  char text[4096];
-                  for (;;) {
-                    const int fd = open(("/proc/" + std::to_string(*now) + "/status").c_str(), O_RDONLY);
-                    while (pread(fd, text, sizeof(text), 0) > 0) {
-                    }
-                    close(fd);
-                  }
-                }
-                for (int i = 0; i < 100; ++i) {
-                  const pid_t pid = fork();
-                  if (pid == 0) {
-                    *now = getpid();
-                    setresuid(1000, 1000, 1000);
-                    execl(file.c_str(), "x", "--program=exit_0_as_1234", nullptr);
-                    _exit(2);
-                  }
-                  int status = -1;
-                  ASSERT_THAT(waitpid(pid, &status, 0), SyscallSucceedsWithValue(pid));
-                  EXPECT_THAT(status, ExitsWith(0)) << i;
-                }
-                kill(reader, SIGKILL);
-                waitpid(reader, nullptr, 0);
-              }),
-              ExitsWith(0));
 }
 
 TEST(ScriptTest, InterpreterGetsOneArgumentAndThePath) {

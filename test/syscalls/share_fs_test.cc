@@ -149,16 +149,23 @@ GUEST_PROGRAM(exit_0_as_1234) { return geteuid() == 1234 ? 0 : 1; }
 
 class ExecFsTest : public ::testing::Test {
  protected:
+  // A /tmp of the caller's own, where setuid bits count.
+  static void OwnTmp() {
+    ASSERT_THAT(unshare(CLONE_NEWNS), SyscallSucceeds());
+    ASSERT_THAT(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), SyscallSucceeds());
+    ASSERT_THAT(mount("tmpfs", "/tmp", "tmpfs", 0, "mode=755"), SyscallSucceeds());
+    setenv("TMPDIR", "/tmp", 1);
+  }
+  static void SetBit(const TempFile& file) {
+    ASSERT_THAT(chown(file.c_str(), 1234, 0), SyscallSucceeds());
+    ASSERT_THAT(chmod(file.c_str(), 04755), SyscallSucceeds());
+  }
   // Runs `before` as user 1000, then a program of user 1234 with the setuid bit: 0 if that had an effect.
   static int ExecAfter(const std::function<void()>& before) {
     return InChild([&] {
-      ASSERT_THAT(unshare(CLONE_NEWNS), SyscallSucceeds());
-      ASSERT_THAT(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), SyscallSucceeds());
-      ASSERT_THAT(mount("tmpfs", "/tmp", "tmpfs", 0, "mode=755"), SyscallSucceeds());
-      setenv("TMPDIR", "/tmp", 1);
+      ASSERT_NO_FATAL_FAILURE(OwnTmp());
       TempFile file(ReadFile(SelfPath()), 0755);
-      ASSERT_THAT(chown(file.c_str(), 1234, 0), SyscallSucceeds());
-      ASSERT_THAT(chmod(file.c_str(), 04755), SyscallSucceeds());
+      ASSERT_NO_FATAL_FAILURE(SetBit(file));
       ASSERT_THAT(setresuid(1000, 1000, 1000), SyscallSucceeds());
       before();
       execl(file.c_str(), "x", "--program=exit_0_as_1234", nullptr);
@@ -184,6 +191,41 @@ TEST_F(ExecFsTest, AnEndedOneDoesNot) {
       if (sharer == 0) _exit(0);
       ASSERT_THAT(waitpid(sharer, nullptr, 0), SyscallSucceedsWithValue(sharer));
     }
+  }), ExitsWith(0));
+}
+
+// Nor does who only looks at the process.
+TEST_F(ExecFsTest, ReadersOfProcDoNot) {
+  EXPECT_THAT(InChild([] {
+    ASSERT_NO_FATAL_FAILURE(OwnTmp());
+    TempFile file(ReadFile(SelfPath()), 0755);
+    ASSERT_NO_FATAL_FAILURE(SetBit(file));
+    SharedMapping memory;
+    volatile pid_t* now = memory.as<pid_t>();
+    const pid_t reader = fork();
+    if (reader == 0) {
+      char text[4096];
+      for (;;) {
+        const int fd = open(("/proc/" + std::to_string(*now) + "/status").c_str(), O_RDONLY);
+        while (pread(fd, text, sizeof(text), 0) > 0) {
+        }
+        close(fd);
+      }
+    }
+    for (int i = 0; i < 100; ++i) {
+      const pid_t pid = fork();
+      if (pid == 0) {
+        *now = getpid();
+        setresuid(1000, 1000, 1000);
+        execl(file.c_str(), "x", "--program=exit_0_as_1234", nullptr);
+        _exit(2);
+      }
+      int status = -1;
+      ASSERT_THAT(waitpid(pid, &status, 0), SyscallSucceedsWithValue(pid));
+      EXPECT_THAT(status, ExitsWith(0)) << i;
+    }
+    kill(reader, SIGKILL);
+    waitpid(reader, nullptr, 0);
   }), ExitsWith(0));
 }
 

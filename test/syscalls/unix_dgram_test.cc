@@ -272,21 +272,7 @@ TEST(CredentialsTest, UnprivilegedCannotForgeThem) {
   SocketPair pair(SOCK_DGRAM);
   EXPECT_THAT(InChild([&] {
                 setresuid(1000, 1000, 1000);
-                char byte = 'x';
-                iovec iov = {&byte, 1};
-                alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
-                msghdr message = {};
-                message.msg_iov = &iov;
-                message.msg_iovlen = 1;
-                message.msg_control = control;
-                message.msg_controllen = sizeof(control);
-                cmsghdr* header = CMSG_FIRSTHDR(&message);
-                header->cmsg_level = SOL_SOCKET;
-                header->cmsg_type = SCM_CREDENTIALS;
-                header->cmsg_len = CMSG_LEN(sizeof(ucred));
-                ucred forged = {getpid(), 0, 0};
-                memcpy(CMSG_DATA(header), &forged, sizeof(forged));
-                EXPECT_THAT(sendmsg(pair.a, &message, 0), SyscallFailsWithErrno(EPERM));
+                EXPECT_EQ(SendCredentials(pair.a, {getpid(), 0, 0}), EPERM);
               }),
               ExitsWith(0));
 }

@@ -20,6 +20,7 @@
 #include "test/util/file_util.h"
 #include "test/util/process_util.h"
 #include "test/util/syscall_matchers.h"
+#include "test/util/unix_socket_util.h"
 
 namespace caisson::test {
 namespace {
@@ -368,12 +369,7 @@ TEST(OthersIdsTest, OfASignal) {
   }), ExitsWith(0));
 }
 
-struct Credentials {
-  pid_t pid;
-  uid_t uid;
-  gid_t gid;
-};
-Credentials Received(int fd) {
+ucred Received(int fd) {
   char byte, control[256] = {};
   iovec iov{&byte, 1};
   msghdr message{};
@@ -382,25 +378,10 @@ Credentials Received(int fd) {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   EXPECT_THAT(recvmsg(fd, &message, 0), SyscallSucceedsWithValue(1));
-  Credentials c{-1, ~0u, ~0u};
+  ucred c{-1, ~0u, ~0u};
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
   if (header != nullptr && header->cmsg_type == SCM_CREDENTIALS) memcpy(&c, CMSG_DATA(header), sizeof(c));
   return c;
-}
-int SendAs(int fd, Credentials c) {
-  char byte = 'x', control[CMSG_SPACE(sizeof(c))] = {};
-  iovec iov{&byte, 1};
-  msghdr message{};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_CREDENTIALS;
-  header->cmsg_len = CMSG_LEN(sizeof(c));
-  memcpy(CMSG_DATA(header), &c, sizeof(c));
-  return sendmsg(fd, &message, 0) == 1 ? 0 : errno;
 }
 
 TEST(OthersIdsTest, OfASocketsPeer) {
@@ -409,7 +390,7 @@ TEST(OthersIdsTest, OfASocketsPeer) {
   const int on = 1;
   for (int end : ends) ASSERT_THAT(setsockopt(end, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), SyscallSucceeds());
   Inner inner(1000, [&] {
-    Credentials c = Received(ends[1]);
+    ucred c = Received(ends[1]);
     EXPECT_EQ(c.uid, 65534u);
     EXPECT_EQ(c.gid, 65534u);
     EXPECT_EQ(c.pid, getppid());
@@ -419,9 +400,9 @@ TEST(OthersIdsTest, OfASocketsPeer) {
     socklen_t size = sizeof(c);
     EXPECT_THAT(getsockopt(ends[1], SOL_SOCKET, SO_PEERCRED, &c, &size), SyscallSucceeds());
     EXPECT_EQ(c.uid, 65534u);
-    EXPECT_EQ(SendAs(ends[1], {getpid(), 6, 7}), 0);  // CAP_SETUID and CAP_SETGID inside.
-    EXPECT_EQ(SendAs(ends[1], {getpid(), 1000, 5}), EINVAL);
-    EXPECT_EQ(SendAs(ends[1], {getppid(), 6, 7}), EPERM);
+    EXPECT_EQ(SendCredentials(ends[1], {getpid(), 6, 7}), 0);  // CAP_SETUID and CAP_SETGID inside.
+    EXPECT_EQ(SendCredentials(ends[1], {getpid(), 1000, 5}), EINVAL);
+    EXPECT_EQ(SendCredentials(ends[1], {getppid(), 6, 7}), EPERM);
     ASSERT_THAT(socketpair(AF_UNIX, SOCK_STREAM, 0, made_inside), SyscallSucceeds());
     EXPECT_THAT(getsockopt(made_inside[0], SOL_SOCKET, SO_PEERCRED, &c, &size), SyscallSucceeds());
     EXPECT_EQ(c.uid, 5u);
@@ -429,10 +410,10 @@ TEST(OthersIdsTest, OfASocketsPeer) {
   });
   ASSERT_EQ(WriteText(inner.File("uid_map"), "5 1000 3"), 0);
   ASSERT_EQ(WriteText(inner.File("gid_map"), "5 1000 3"), 0);
-  ASSERT_EQ(SendAs(ends[0], {getpid(), 0, 0}), 0);
-  ASSERT_EQ(SendAs(ends[0], {getpid(), 1001, 1002}), 0);
+  ASSERT_EQ(SendCredentials(ends[0], {getpid(), 0, 0}), 0);
+  ASSERT_EQ(SendCredentials(ends[0], {getpid(), 1001, 1002}), 0);
   EXPECT_THAT(inner.Wait(), ExitsWith(0));
-  const Credentials c = Received(ends[0]);
+  const ucred c = Received(ends[0]);
   EXPECT_EQ(c.uid, 1001u);
   EXPECT_EQ(c.gid, 1002u);
 }

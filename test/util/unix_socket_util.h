@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -37,6 +38,24 @@ struct SocketPair {
   FdCloser a;
   FdCloser b;
 };
+
+// One byte with these credentials. 0, or the errno.
+inline int SendCredentials(int fd, const ucred& credentials) {
+  char byte = 'x';
+  iovec iov = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(credentials))] = {};
+  msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_CREDENTIALS;
+  header->cmsg_len = CMSG_LEN(sizeof(credentials));
+  memcpy(CMSG_DATA(header), &credentials, sizeof(credentials));
+  return sendmsg(fd, &message, 0) == 1 ? 0 : errno;
+}
 
 // A descriptor below 0 and errno, if a step fails.
 inline FdCloser Bind(int type, const UnixAddress& address) {
