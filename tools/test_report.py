@@ -67,10 +67,19 @@ def gtest_counts(text):
             [case for case, kind in outcome.items() if kind == "SKIPPED"], current)
 
 
+def details(text, limit=40):
+    """What failed cases printed, at most `limit` lines of each: the end of a log need not be about them."""
+    # An integration case gives its reasons in indented lines.
+    blocks = re.findall(r"^not ok .*\n(?:  .*\n)*", text, re.M)
+    blocks += [case[0] for case in re.finditer(r"^\[ RUN +\] .*?\[ +(OK|FAILED|SKIPPED) +\].*?$", text, re.M | re.S)
+               if case[1] == "FAILED"]
+    return [line for block in blocks for line in block.rstrip().split("\n")[:limit]]
+
+
 def judge(name, status, log, report):
     """Counts the cases of one finished test from what it printed."""
     text = read(log)
-    lines = []
+    lines = details(text)
     totals = TOTALS.findall(text)
     python = re.search(r"^Ran (\d+) tests? in ", text, re.M)
     if totals:
@@ -81,8 +90,8 @@ def judge(name, status, log, report):
         known = re.findall(r"^\[ FAILURE \] (\S+) +\(expected: (.*)\)$", text, re.M)
         skips += [(f"{name} {case}", f"known failure: {why}") for case, why in known]
         failed -= expected
-        lines = [line for line in text.split("\n")
-                 if re.match(r"\[ (FAILURE|CRASHED|REPAIRED|EMPTY) \](?!.*expected:)|not ok", line)]
+        lines += [line for line in text.split("\n")
+                  if re.match(r"\[ (FAILURE|CRASHED|REPAIRED|EMPTY) \](?!.*expected:)", line)]
         if status != 0 and failed == 0:
             failed = 1
     elif python:

@@ -461,8 +461,8 @@ def main(cases, close=lambda: None):
                     continue
                 counts["failed"] += 1
                 text = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
-                print("  " + text.replace("\n", "\n  "))
-                print(f"not ok {name} ({time.monotonic() - started:.1f} s)", flush=True)
+                print(f"not ok {name} ({time.monotonic() - started:.1f} s)")
+                print("  " + text.replace("\n", "\n  "), flush=True)
     finally:
         close()
     print(f"[ TOTALS ] {os.path.basename(sys.argv[0])}: {sum(counts.values())} run, "

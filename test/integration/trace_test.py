@@ -10,9 +10,10 @@ import lib
 workspace = lib.Workspace()
 cases = []
 
-# Addresses, numbers of processes, and what depends on time.
+# Addresses, numbers of processes (and the alignment behind them: the threads of the native runtime take pids of the
+# container), and what depends on time.
 CLEAN = ("sed -E 's/0x[0-9a-f]{4,}/PTR/g; s/([Pp]rocess|pid|LWP) [0-9]+/\\1 N/g; s/si_pid=[0-9]+/N/; "
-         "s/(si_[us]time)=[0-9]+( .\\* [0-9.]+ s .\\/)?/\\1=0/g; s/^[0-9]+ +//'")
+         "s/(si_[us]time)=[0-9]+( .\\* [0-9.]+ s .\\/)?/\\1=0/g; s/^[0-9]+ +//; s/\\) += /) = /'")
 
 TARGET = r"""
 cat >/tmp/t.c <<'C'
