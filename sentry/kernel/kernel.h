@@ -127,8 +127,13 @@ class Kernel {
   bool IsOrphanedProcessGroup(ThreadGroup& member);
   bool IsOrphanedLocked(const ProcessGroup& group, const ThreadGroup* without) const;
 
-  // Takes a zombie out of the tree: its number is free again. Tasks lock.
-  void ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
+  // What has left the tree under the tasks lock; destroyed after it is dropped.
+  struct Released {
+    std::vector<RefPtr<ThreadGroup>> groups;
+    std::vector<RefPtr<Task>> tasks;
+  };
+  // Takes a zombie out of the tree: its number is free again.
+  void ReapLocked(ThreadGroup& group, Released& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   auth::UserTable& users() { return users_; }
   // Counts one more task of the container and the user in. `task`: whose RLIMIT_NPROC holds; null
@@ -193,16 +198,16 @@ class Kernel {
   // Has every task in guest code come out of it once: all, or those of one address space.
   void PassThroughKernel(const mm::MemoryManager* of, const Task* except,
                          absl::FunctionRef<bool()> tired) ABSL_LOCKS_EXCLUDED(tasks_mu_);
-  void ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
+  void ExitGroupLocked(ThreadGroup& group, Released& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   // What wait(2) takes out of the tree.
   struct WaitGrave {
-    std::vector<RefPtr<ThreadGroup>> groups;
+    Released released;
     Ptrace::Grave trace;
   };
   std::optional<WaitResult> TryWaitTracee(Task& tracer, Task& tracee, const WaitArgs& args,
                                           WaitGrave* grave) ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
-  void NotifyParentOfExitLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released)
+  void NotifyParentOfExitLocked(ThreadGroup& group, Released& released)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   auth::UserTable users_;       // First: all below may count in it.
   TaskCharge::Limit task_limit_;

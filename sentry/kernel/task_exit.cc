@@ -1,5 +1,6 @@
 // The end of a task and of a thread group (Linux kernel/exit.c).
 #include <algorithm>
+#include <iterator>
 
 #include "base/log.h"
 #include "netstack/sockets/sockets.h"
@@ -78,7 +79,7 @@ void Task::DropCharge() {
 }
 
 void Task::ReleaseTracees() {
-  std::vector<RefPtr<ThreadGroup>> released;
+  Kernel::Released released;
   Ptrace::Grave grave;
   MutexLock lock(kernel_.tasks_mu());
   for (ThreadGroup* g : Ptrace::ReleaseTraceesLocked(*this, &grave))
@@ -117,7 +118,7 @@ void Task::ExitTask() {
   int stop_signal = 0;
   RefPtr<vfs::tty::Tty> tty;
   int32_t led_session = 0;
-  std::vector<RefPtr<ThreadGroup>> released;  // Destroyed after the locks are dropped.
+  Kernel::Released released;  // Destroyed after the locks are dropped.
   RefPtr<Task> self_reference;
   bool last = false;
   Ptrace::Grave grave;
@@ -197,8 +198,7 @@ static ThreadGroup* FindReaper(ThreadGroup& dead) {
   return init != &dead && init != nullptr && init->live_tasks > 0 ? init : nullptr;
 }
 
-void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
-                                      std::vector<RefPtr<ThreadGroup>>& released) {
+void Kernel::NotifyParentOfExitLocked(ThreadGroup& group, Released& released) {
   ThreadGroup* parent = group.parent;
   const bool traced = group.leader != nullptr && group.leader->trace_.tracer != nullptr;
   if (traced && (parent == nullptr || !Ptrace::IsTracedByLocked(*group.leader, *parent))) {
@@ -231,7 +231,7 @@ void Kernel::NotifyParentOfExitLocked(ThreadGroup& group,
   if (parent != nullptr) parent->child_events.Notify(kReadable);
 }
 
-void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released) {
+void Kernel::ExitGroupLocked(ThreadGroup& group, Released& released) {
   {
     MutexLock signal_lock(group.signal_mu);
     group.wait_status = group.group_exit_status;
@@ -274,7 +274,7 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>
     else if (c->process_group && c->process_group->session() == group.process_group->session().get() &&
              c->process_group.get() != group.process_group.get())
       check_orphan(c->process_group.get(), nullptr);
-    released.push_back(std::move(child));
+    released.groups.push_back(std::move(child));
   }
   group.zombie = true;
   if (RefPtr<ProcessGroup> pg = group.process_group) {
@@ -290,7 +290,7 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>
   NotifyParentOfExitLocked(group, released);
 }
 
-void Kernel::ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& released) {
+void Kernel::ReapLocked(ThreadGroup& group, Released& released) {
   CHECK(group.zombie && !group.reaped);
   group.reaped = true;
   Ptrace::Grave grave;  // Not the last references: the group has the task, the caller the group.
@@ -301,8 +301,12 @@ void Kernel::ReapLocked(ThreadGroup& group, std::vector<RefPtr<ThreadGroup>>& re
     MutexLock signal_lock(group.signal_mu);
     group.leader->pending_.Remove(~signal::Set{0});
     group.shared_pending.Remove(~signal::Set{0});
+    // Group and leader have kept each other.
+    group.leader = nullptr;
+    std::move(group.tasks.begin(), group.tasks.end(), std::back_inserter(released.tasks));
+    group.tasks.clear();
   }
-  released.emplace_back(&group);
+  released.groups.emplace_back(&group);
   if (ThreadGroup* parent = group.parent) {
     Usage total = group.dead_usage;
     total.Add(group.children_usage);

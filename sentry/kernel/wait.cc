@@ -75,7 +75,7 @@ std::optional<Kernel::WaitResult> Kernel::TryWaitTracee(Task& tracer, Task& trac
   result.code = EndCode(result.status);
   if ((args.options & kWnowait) != 0) return result;
   Ptrace::UnlinkLocked(tracee, &grave->trace);
-  if (leader) NotifyParentOfExitLocked(group, grave->groups);
+  if (leader) NotifyParentOfExitLocked(group, grave->released);
   return result;
 }
 
@@ -101,7 +101,7 @@ Result<Kernel::WaitResult> Kernel::TryWait(Task& task, const WaitArgs& args) {
     if (child.zombie && (args.options & kWexited) != 0 && (!traced || ours)) {
       result.status = child.wait_status;
       result.code = EndCode(result.status);
-      if ((args.options & kWnowait) == 0) ReapLocked(child, grave.groups);
+      if ((args.options & kWnowait) == 0) ReapLocked(child, grave.released);
       return result;
     }
     // Of a tracee of ours only the tracer's stops are seen.
