@@ -221,6 +221,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   uint64_t open_file_limit() const override { return group_->limits().soft(kRlimitNofile); }
   RefPtr<auth::UserCounts> user_counts() const override { return user_ref(); }
   int32_t tgid() const override;
+  vfs::ProcessId process_id() const override;
+  int32_t Shown(const vfs::ProcessId& id) const override;
   int32_t tid() const override;
   Result<void> Block(int64_t deadline) override;
   bool IsEnding() const override { return IsKilled(); }
