@@ -64,6 +64,8 @@ constexpr FilterRule kRules[] = {
     {SYS_sendmsg, {}, "replies"},
 
     // Ourselves.
+    {SYS_sched_getaffinity, {}, "CPUs there are"},
+    {SYS_sched_setaffinity, {Equals(0, 0)}, "the calling thread, where its clients are"},
     {SYS_write, {}, "the log"},
     {SYS_futex, {}, "locks"},
     {SYS_restart_syscall, {}, "a timed wait goes on after SIGSTOP and SIGCONT"},
@@ -87,7 +89,6 @@ constexpr FilterRule kRules[] = {
 #ifdef CAISSON_SANITIZED
     {SYS_sigaltstack, {}, "sanitizer"},
     {SYS_sched_yield, {}, "sanitizer"},
-    {SYS_sched_getaffinity, {}, "sanitizer"},
     {SYS_prctl, {}, "sanitizer"},
     {SYS_getrandom, {}, "sanitizer"},
     {SYS_prlimit64, {}, "sanitizer"},

@@ -50,7 +50,7 @@ inline constexpr uint16_t kLastOp = 22;
 struct RequestHeader {
   uint64_t id;        // Chosen by the client; comes back in the reply.
   uint16_t op;
-  uint16_t reserved;  // 0.
+  uint16_t cpu;       // Where the caller waits for the answer, plus one; 0: anywhere.
   uint32_t size;      // Of the whole message.
 };
 

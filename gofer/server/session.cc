@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "gofer/protocol/channel.h"
+#include "gofer/server/cpu_follower.h"
 
 namespace caisson::gofer {
 
@@ -47,13 +48,14 @@ Session::Session(UniqueFd socket, RefPtr<Object> root, const SessionConfig& conf
 
 void Session::Run() {
   std::unique_ptr<char[]> buffer(new char[kMaxMessage]);
+  CpuFollower follower;
   for (;;) {
     ssize_t n = ReceivePacket(socket_.get(), buffer.get(), kMaxMessage, nullptr);
     if (n == 0) return;
     absl::string_view bytes(buffer.get(), n > 0 ? n : 0);
     Reader in(bytes);
     RequestHeader header;
-    if (n < 0 || !in.Take(&header) || header.size != bytes.size() || header.reserved != 0 ||
+    if (n < 0 || !in.Take(&header) || header.size != bytes.size() ||
         !IsKnown(header.op)) {
       // Once only: the peer shall not fill the log.
       if (!complained_.exchange(true, std::memory_order_relaxed))
@@ -82,6 +84,7 @@ void Session::Run() {
     out.body.Overwrite(0, out.header);
     int sent = SendPacket(socket_.get(), out.body.bytes(), out.fd);
     if (sent != 0) return;
+    follower.OnAnswered(header.cpu);
   }
 }
 

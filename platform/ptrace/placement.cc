@@ -6,10 +6,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/cpu_affinity.h"
+
 namespace caisson::platform::ptrace {
 
 Placement::Placement() {
-  enabled_ = sched_getaffinity(0, sizeof(all_), &all_) == 0 && CPU_COUNT(&all_) > 1;
+  cpu_set_t now;
+  enabled_ = sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) > 1;
+  if (enabled_) UnheldCpus();
 }
 
 Placement::~Placement() {
@@ -24,7 +28,7 @@ Placement::~Placement() {
 }
 
 void Placement::Release(pid_t tid) const {
-  if (enabled_) sched_setaffinity(tid, sizeof(all_), &all_);
+  if (enabled_) sched_setaffinity(tid, sizeof(cpu_set_t), &UnheldCpus());
 }
 
 bool Placement::IsHeld() const {
@@ -46,14 +50,10 @@ void Placement::Start(Pair& pair, uint64_t now) {
 
 void Placement::Pin(Pair& pair, uint64_t now, bool young) {
   const int cpu = sched_getcpu();
-  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(cpu, &one);
   MutexLock lock(mu_);
-  if (sched_setaffinity(0, sizeof(one), &one) != 0) return;
-  sched_setaffinity(pair.tracee, sizeof(one), &one);
-  sched_setaffinity(pair.worker, sizeof(one), &one);
+  if (!HoldOnCpu(0, cpu)) return;
+  HoldOnCpu(pair.tracee, cpu);
+  HoldOnCpu(pair.worker, cpu);
   pair.pinned_at = now;
   pair.young = young;
   pair.seen.store(now, std::memory_order_relaxed);

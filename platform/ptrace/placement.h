@@ -80,7 +80,6 @@ class Placement {
   void UnpinLocked(Pair& pair, bool ends = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Watch() ABSL_LOCKS_EXCLUDED(mu_);
 
-  cpu_set_t all_;
   bool enabled_ = false;
   Mutex mu_;  // Innermost.
   CondVar changed_;

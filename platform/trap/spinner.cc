@@ -4,23 +4,15 @@
 
 #include <algorithm>
 
+#include "base/cpu_affinity.h"
 #include "platform/stub/cpu_clock.h"
 
 namespace caisson::platform::trap {
-namespace {
-
-cpu_set_t Only(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  return set;
-}
-
-}  // namespace
-
 SpinGroup::SpinGroup(bool enabled) {
   CPU_ZERO(&all_);
-  if (enabled && sched_getaffinity(0, sizeof(all_), &all_) == 0) cpus_ = CPU_COUNT(&all_);
+  if (!enabled || sched_getaffinity(0, sizeof(all_), &all_) != 0) return;
+  cpus_ = CPU_COUNT(&all_);
+  UnheldCpus();
 }
 
 // Guest threads that run, two CPUs for this pair, and the other halves of those that spin.
@@ -47,7 +39,7 @@ void SpinGroup::RemoveLocked(Spinner* spinner) {
   if (it == pairs_.end()) return;
   pairs_.erase(it);
   for (pid_t tid : {spinner->tid_, spinner->thread_->tid()})
-    sched_setaffinity(tid, sizeof(all_), &all_);
+    sched_setaffinity(tid, sizeof(cpu_set_t), &UnheldCpus());
 }
 
 void Spinner::Enter(HostThread& thread, uint64_t now) {
@@ -63,10 +55,8 @@ void Spinner::Enter(HostThread& thread, uint64_t now) {
   }
   thread_ = &thread;
   tid_ = gettid();
-  const cpu_set_t ours = Only(own), its = Only(other);
-  if (sched_setaffinity(tid_, sizeof(ours), &ours) != 0 ||
-      sched_setaffinity(thread.tid(), sizeof(its), &its) != 0) {
-    sched_setaffinity(tid_, sizeof(group_.all_), &group_.all_);
+  if (!HoldOnCpu(tid_, own) || !HoldOnCpu(thread.tid(), other)) {
+    sched_setaffinity(tid_, sizeof(cpu_set_t), &UnheldCpus());
     BackOff(now);
     return;
   }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "base/cpu_affinity.h"
 #include "base/log.h"
 #include "gofer/protocol/channel.h"
 
@@ -81,6 +82,9 @@ Result<GoferReply> GoferClient::Call(Op op, Writer& message) {
     header.id = next_id_++;
     pending_[header.id] = &call;
   }
+  // The gofer's thread comes to this CPU, which is about to be free.
+  const StayOnCpu stay;
+  header.cpu = static_cast<uint16_t>(stay.cpu() + 1);
   message.Overwrite(0, header);
   int sent = caisson::gofer::SendPacket(socket_.get(), message.bytes(), -1);
 

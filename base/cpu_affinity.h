@@ -1,0 +1,38 @@
+// Which CPUs a thread runs on, for a moment.
+#ifndef CAISSON_BASE_CPU_AFFINITY_H_
+#define CAISSON_BASE_CPU_AFFINITY_H_
+
+#include <sched.h>
+
+namespace caisson {
+
+// What a thread that was held on one CPU gets back, by sched_setaffinity(2): every CPU there could be, so that it
+// is its cpuset, whatever that becomes, that limits it; or if this process was started on fewer CPUs than its cpuset has,
+// those. Asked first by a thread that is not held.
+const cpu_set_t& UnheldCpus();
+
+// While it lives the calling thread is woken on the CPU that it was on: for who sleeps until another process,
+// which runs there meanwhile, has answered. The host would wake it on an idle CPU, which takes longer than the
+// answer. Three host calls; nothing where there is one CPU, or the thread is held on one already.
+class StayOnCpu {
+ public:
+  StayOnCpu();
+  ~StayOnCpu() {
+    if (holds_) sched_setaffinity(0, sizeof(cpu_set_t), &UnheldCpus());
+  }
+  StayOnCpu(const StayOnCpu&) = delete;
+  StayOnCpu& operator=(const StayOnCpu&) = delete;
+  // -1: unknown.
+  int cpu() const { return cpu_; }
+
+ private:
+  int cpu_ = -1;
+  bool holds_ = false;
+};
+
+// Holds the thread `tid` (0: the calling one) on one CPU. False if it may not run there.
+bool HoldOnCpu(int tid, int cpu);
+
+}  // namespace caisson
+
+#endif  // CAISSON_BASE_CPU_AFFINITY_H_

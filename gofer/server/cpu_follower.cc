@@ -1,0 +1,28 @@
+#include "gofer/server/cpu_follower.h"
+
+#include <sched.h>
+
+#include "base/cpu_affinity.h"
+
+namespace caisson::gofer {
+
+CpuFollower::CpuFollower() {
+  cpu_set_t now;
+  useful_ = sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) > 1;
+  if (useful_) UnheldCpus();
+}
+
+void CpuFollower::OnAnswered(uint16_t from) {
+  if (!useful_) return;
+  steady_ = from == last_ ? steady_ + 1 : 1;
+  last_ = from;
+  if (held_ != 0) {
+    if (from == held_) return;
+    held_ = 0;
+    sched_setaffinity(0, sizeof(cpu_set_t), &UnheldCpus());
+  } else if (steady_ == kSteady && from != 0 && HoldOnCpu(0, from - 1)) {
+    held_ = from;
+  }
+}
+
+}  // namespace caisson::gofer
