@@ -219,7 +219,11 @@ class Context {
   // Leaves the address space: no host thread of this context exists there afterwards. Called by
   // the task's thread before it drops its mm (exec, exit).
   virtual void Detach() = 0;
-  // The same, and nobody else runs in `space`, which is about to be destroyed: it may end already.
+  // After an event: the thread is stopped in the host's kernel, which only this object can have it leave: nothing
+  // that the guest can write to decides it, and there never was another thread in the address space. So once this
+  // has left it (Detach()), no guest code runs there any more, whenever it is destroyed.
+  virtual bool IsHeld() const { return false; }
+  // As Detach(), and nobody else runs in `space`, which is about to be destroyed: it may end already.
   virtual void DetachLast(AddressSpace& space) {
     static_cast<void>(space);
     Detach();
@@ -277,6 +281,8 @@ class Platform {
   // platform may keep processes ready. Those it cloned earlier could miss a change of the root
   // that happens meanwhile (the host walks a list of processes that a new one is not on yet).
   virtual void OnConfined() {}
+  // The calling thread has nothing urgent to do: what the next program needs may be made now.
+  virtual void OnIdle() {}
   virtual Result<std::unique_ptr<AddressSpace>> NewAddressSpace() = 0;
   virtual std::unique_ptr<Context> NewContext() = 0;
   // Where the code of the host's vDSO can be called in every address space; outside guest_range().

@@ -169,7 +169,11 @@ constexpr uint32_t kWnohang = 1, kWuntraced = 2, kWexited = 4, kWcontinued = 8, 
                    kWnothread = 0x20000000, kWall = 0x40000000, kWclone = 0x80000000;
 
 Result<kernel::Kernel::WaitResult> Wait(Task& task, const kernel::Kernel::WaitArgs& args) {
-  auto attempt = [&] { return task.kernel().TryWait(task, args); };
+  auto attempt = [&] {
+    Result<kernel::Kernel::WaitResult> result = task.kernel().TryWait(task, args);
+    if (!result.ok() && result.error() == Errno::kEAGAIN) task.kernel().platform().OnIdle();
+    return result;
+  };
   return vfs::WaitUntil(task, task.group().child_events, kReadable, time::kNever, attempt);
 }
 
@@ -182,6 +186,7 @@ SyscallResult Wait4(Task& task, int32_t pid, OutPtr<int32_t> status, uint32_t op
   kernel::Kernel::WaitArgs args;
   using Who = kernel::Kernel::WaitArgs::Who;
   args.options = options | kWexited;
+  args.wants_usage = !rusage.is_null();
   if (pid > 0) {
     args.who = Who::kPid;
     args.pid = task.pid_namespace().Find(pid);
@@ -206,6 +211,7 @@ SyscallResult Waitid(Task& task, int32_t type, int32_t id, GuestAddr info_out, u
   kernel::Kernel::WaitArgs args;
   using Who = kernel::Kernel::WaitArgs::Who;
   args.options = options;
+  args.wants_usage = !rusage.is_null();
   constexpr int kPAll = 0, kPPid = 1, kPPgid = 2, kPPidfd = 3;
   switch (type) {
     case kPAll:
@@ -267,8 +273,7 @@ SyscallResult Getrusage(Task& task, int32_t who, GuestAddr out) {
   if (who == kSelf) {
     usage = task.group().GetUsage();
   } else if (who == kChildren) {
-    MutexLock lock(task.kernel().tasks_mu());
-    usage = task.group().children_usage;
+    usage = task.group().GetChildrenUsage();
   } else if (who == kThread) {
     usage.cpu = task.GetCpuTimes();
   } else {
@@ -284,11 +289,7 @@ SyscallResult Times(Task& task, GuestAddr out) {
   if (!out.is_null()) {
     struct Tms { int64_t utime, stime, cutime, cstime; };
     kernel::Usage self = task.group().GetUsage();
-    kernel::Usage children;
-    {
-      MutexLock lock(task.kernel().tasks_mu());
-      children = task.group().children_usage;
-    }
+    kernel::Usage children = task.group().GetChildrenUsage();
     TRY(task.Write(out, Tms{static_cast<int64_t>(self.cpu.user_ns / kTick), static_cast<int64_t>(self.cpu.system_ns / kTick),
                             static_cast<int64_t>(children.cpu.user_ns / kTick), static_cast<int64_t>(children.cpu.system_ns / kTick)}));
   }

@@ -220,7 +220,8 @@ Result<vfs::ControlData::Creds> CheckCreds(Task& task, const Ucred& c) {
   if (!pid_ok || !uid_ok || !gid_ok) return Errno::kEPERM;
   RefPtr<kernel::Pid> pid = task.pid_namespace().Find(c.pid);
   if (!pid) return Errno::kESRCH;
-  return vfs::ControlData::Creds{pid->global(), *uid, *gid};
+  const int32_t number = pid->global();
+  return vfs::ControlData::Creds{{number, std::move(pid)}, *uid, *gid};
 }
 
 Result<vfs::ControlData> ReadControl(Task& task, vfs::Socket& socket, GuestAddr address, uint64_t length) {
@@ -285,8 +286,7 @@ std::string PackControl(Task& task, vfs::ControlData& control, uint64_t room, bo
   ControlWriter writer(room);
   if (control.creds) {
     const auth::UserNamespace& ns = *task.creds().user_ns;
-    RefPtr<kernel::Pid> pid = task.kernel().root_pid_ns()->Find(control.creds->pid);
-    Ucred c{pid ? pid->NumberIn(task.pid_namespace()) : 0, ns.FromKernelUid(control.creds->uid),
+    Ucred c{task.Shown(control.creds->process), ns.FromKernelUid(control.creds->uid),
             ns.FromKernelGid(control.creds->gid)};
     if (writer.Fits(sizeof(c)) == sizeof(c)) writer.Add(kSolSocket, kScmCredentials, {reinterpret_cast<const char*>(&c), sizeof(c)});
     else *flags |= vfs::kMsgCtrunc;

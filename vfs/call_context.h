@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "base/wait_queue.h"
 #include "time/clock.h"
+#include "vfs/process_id.h"
 #include "vfs/types.h"
 
 namespace caisson::vfs {
@@ -32,6 +33,9 @@ class CallContext {
   virtual RefPtr<auth::UserCounts> user_counts() const { return nullptr; }
   // Identity for locks, owners and /proc/self; in the sandbox's root pid namespace. 0: the kernel.
   virtual int32_t tgid() const = 0;
+  // For what is kept; and such an id as the caller's pid namespace numbers it, 0 if it is not visible there.
+  virtual ProcessId process_id() const { return {tgid(), nullptr}; }
+  virtual int32_t Shown(const ProcessId& id) const { return id.number; }
   virtual int32_t tid() const = 0;
 
   // Sleeps until Wake(), `deadline` (ns, CLOCK_MONOTONIC) or an interruption. A Wake() since the

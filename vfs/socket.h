@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vfs/file_description.h"
+#include "vfs/process_id.h"
 
 namespace caisson::vfs {
 
@@ -21,7 +22,7 @@ inline constexpr int kMsgOob = 1, kMsgPeek = 2, kMsgDontRoute = 4, kMsgCtrunc = 
 struct ControlData {
   std::vector<RefPtr<FileDescription>> files;  // SCM_RIGHTS.
   struct Creds {
-    int32_t pid = 0;
+    ProcessId process;
     uint32_t uid = 0, gid = 0;  // Kernel ids.
   };
   std::optional<Creds> creds;      // SCM_CREDENTIALS.

@@ -25,7 +25,7 @@ class UnixSocket;
 
 // Who made a connection possible: SO_PEERCRED, SO_PEERGROUPS. Immutable.
 struct PeerCredentials {
-  int32_t pid = 0;
+  vfs::ProcessId process;
   uint32_t uid = 0, gid = 0;
   std::vector<uint32_t> groups;
 };

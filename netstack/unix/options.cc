@@ -17,8 +17,7 @@ std::string Bytes(const T* values, size_t n) {
 
 std::string PeerCredBytes(vfs::CallContext& ctx, const PeerCredentials* creds) {
   const auth::UserNamespace& ns = *ctx.creds().user_ns;
-  // The pid is that of the sandbox's root pid namespace: the system call layer translates.
-  int32_t pid = creds != nullptr ? creds->pid : 0;
+  int32_t pid = creds != nullptr ? ctx.Shown(creds->process) : 0;
   uint32_t uid = creds != nullptr ? ns.FromKernelUid(creds->uid) : ~0u;
   uint32_t gid = creds != nullptr ? ns.FromKernelGid(creds->gid) : ~0u;
   return Bytes(&pid, 1) + Bytes(&uid, 1) + Bytes(&gid, 1);

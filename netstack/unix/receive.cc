@@ -12,7 +12,7 @@ namespace {
 using Parts = absl::InlinedVector<UnixMessage, 4>;
 
 bool SameSender(const vfs::ControlData::Creds& a, const vfs::ControlData::Creds& b) {
-  return a.pid == b.pid && a.uid == b.uid && a.gid == b.gid;
+  return a.process.number == b.process.number && a.uid == b.uid && a.gid == b.gid;
 }
 
 // What goes to the receiver besides data; says MSG_CTRUNC where it could not be taken.

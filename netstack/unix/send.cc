@@ -14,7 +14,7 @@ constexpr size_t kMaxFiles = 253;      // SCM_MAX_FD.
 
 vfs::ControlData::Creds SenderOf(vfs::CallContext& ctx, const vfs::ControlData& control) {
   if (control.creds) return *control.creds;
-  return {ctx.tgid(), ctx.creds().ruid, ctx.creds().rgid};
+  return {ctx.process_id(), ctx.creds().ruid, ctx.creds().rgid};
 }
 
 }  // namespace

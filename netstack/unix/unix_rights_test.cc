@@ -97,7 +97,7 @@ TEST_F(UnixRightsTest, CredentialsForThoseWhoAsk) {
   ASSERT_OK(SendFiles(*a, "x", {}));
   Result<vfs::ReceiveResult> got = Recv(*b);
   ASSERT_TRUE(got->control.creds.has_value());
-  EXPECT_EQ(got->control.creds->pid, 42);
+  EXPECT_EQ(got->control.creds->process.number, 42);
   EXPECT_EQ(got->control.creds->uid, 1000u);
   EXPECT_EQ(got->control.creds->gid, 1001u);
 }
@@ -109,7 +109,7 @@ TEST_F(UnixRightsTest, SendersAreNotMixedWhereTheyAreShown) {
   ctx_.tgid_ = 42;
   ASSERT_OK(SendFiles(*a, "two", {}));
   EXPECT_EQ(Recv(*b)->bytes, 3u);
-  EXPECT_EQ(Recv(*b)->control.creds->pid, 42);
+  EXPECT_EQ(Recv(*b)->control.creds->process.number, 42);
 }
 
 TEST_F(UnixRightsTest, PeerCredentialsAreThoseOfConnectAndListen) {

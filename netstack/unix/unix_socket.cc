@@ -47,7 +47,7 @@ Result<std::string> NormalizeUnixAddress(absl::string_view address) {
 
 std::shared_ptr<const PeerCredentials> CredentialsOf(vfs::CallContext& ctx) {
   auto creds = std::make_shared<PeerCredentials>();
-  creds->pid = ctx.tgid();
+  creds->process = ctx.process_id();
   creds->uid = ctx.creds().euid;
   creds->gid = ctx.creds().egid;
   creds->groups = ctx.creds().groups;

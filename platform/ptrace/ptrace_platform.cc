@@ -31,6 +31,7 @@ class PtracePlatform final : public Platform {
   absl::string_view name() const override { return "ptrace"; }
   AddrRange guest_range() const override { return stub::kGuestRange; }
   void OnConfined() override { pool_.Fill(); }
+  void OnIdle() override { pool_.Fill(); }
   Result<std::unique_ptr<AddressSpace>> NewAddressSpace() override {
     std::unique_ptr<stub::StubProcess> stub = TRY(pool_.Take());
     return std::unique_ptr<AddressSpace>(

@@ -30,6 +30,7 @@ Result<void> StubPool::FinishLocked() {
 
 Result<std::unique_ptr<StubProcess>> StubPool::Take() {
   MutexLock lock(mu_);
+  const bool found = pending_.has_value() || !ready_.empty();
   std::unique_ptr<StubProcess> stub;
   while (stub == nullptr) {
     if (pending_.has_value()) {
@@ -44,7 +45,7 @@ Result<std::unique_ptr<StubProcess>> StubPool::Take() {
     if (stub->dead()) stub.reset();
   }
   // A failure here will be the next caller's, if it is still there then.
-  if (ready_.size() < target_ && !StartLocked().ok()) LOG_DEBUG("no stub is kept ready");
+  if (!found && ready_.size() < target_ && !StartLocked().ok()) LOG_DEBUG("no stub is kept ready");
   return stub;
 }
 

@@ -13,15 +13,17 @@
 
 namespace caisson::platform::stub {
 
-// Thread-safe. There is no thread of its own: Take() asks the zygote for the next clone and does
-// not wait for it; whoever comes next collects it.
+// Thread-safe. There is no thread of its own: who has nothing urgent to do asks the zygote for the next
+// clone (Fill()) and does not wait for it; whoever comes next collects it. Take() does not ask, since
+// the zygote would run before its caller does: on the same CPU, while a program is waited for. Only
+// who finds nothing there asks for one more as well.
 //
 // Empty until Fill() or Take(), which come after the sentry has confined itself: a clone that is
 // under way while the sentry changes its root would keep the old one.
 class StubPool {
  public:
   StubPool(std::unique_ptr<StubProcess> zygote, size_t target);
-  // Asks for the first stub.
+  // Asks for a stub if there is none.
   void Fill() ABSL_LOCKS_EXCLUDED(mu_);
   // A stub with no guest mappings. Errors: EAGAIN, ENOMEM, EMFILE, EIO.
   Result<std::unique_ptr<StubProcess>> Take() ABSL_LOCKS_EXCLUDED(mu_);

@@ -119,9 +119,11 @@ TEST_F(PatchedStateTest, CopiesAndStateGoTogether) {
   }
 }
 
-// Of a call that often ends with a handler: what is used goes along with it, unless something else has taken its place.
-TEST_F(PatchedStateTest, ItComesWithCallsThatSendSignals) {
-  StartDoubling(SYS_tgkill);
+// Of a call that often ends with a handler: what is used goes along with it, whatever takes its place then.
+class PatchedSignalCallTest : public PatchedStateTest, public testing::WithParamInterface<uint32_t> {};
+
+TEST_P(PatchedSignalCallTest, BringsIt) {
+  StartDoubling(GetParam());
   const uint64_t before = Count("patched");
   for (uint32_t i = 0; i < 3 * kOften; ++i) {
     ASSERT_EQ(RunGuest(*context_, *space_, regs_).kind, Kind::kSyscall);
@@ -150,6 +152,8 @@ TEST_F(PatchedStateTest, ItComesWithCallsThatSendSignals) {
   context_.reset();
   EXPECT_TRUE(TestPlatformName() == "ptrace" || Count("patched") - before > kOften);
 }
+
+INSTANTIATE_TEST_SUITE_P(Calls, PatchedSignalCallTest, testing::Values(SYS_tgkill, SYS_wait4));
 
 TEST_F(PatchedStateTest, InterruptsDoNotLoseIt) {
   StartDoubling();

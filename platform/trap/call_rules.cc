@@ -10,7 +10,18 @@
 namespace caisson::platform::trap {
 
 bool SavesExtendedState(uint32_t number) {
-  return number == SYS_kill || number == SYS_tkill || number == SYS_tgkill;
+  switch (number) {
+    case SYS_kill:
+    case SYS_tkill:
+    case SYS_tgkill:
+    case SYS_wait4:
+    case SYS_waitid:
+    case SYS_pause:
+    case SYS_rt_sigsuspend:
+      return true;
+    default:
+      return false;
+  }
 }
 
 size_t EntryFor(uint32_t number) {

@@ -120,8 +120,8 @@ class HostThread {
   // In the call of a patched site: the extended state, as for ReadFpState(). False if the thread is not in
   // the call any more: then at() says where it is.
   bool SaveFpState(absl::Span<char> out);
-  // Something else is about to be put into the slot's last page.
-  void ForgetSavedFp() { fp_saved_ = false; }
+  // It came along with the call and is still in the slot's last page: SaveFpState() asks nobody.
+  bool fp_saved() const { return fp_saved_; }
   // In the call of a patched site: the thread copies `n` bytes in its stub. Returns how many; if not all, it is
   // not in the call any more: then at() says where it is.
   size_t Copy(uint64_t to, uint64_t from, size_t n);

@@ -75,7 +75,7 @@ PatchSet::Plan PatchSet::PlanLocked(absl::Span<const MapOp> ops) {
   for (size_t i = 0; i < ops.size(); ++i) {
     const MapOp& op = ops[i];
     if (!IsPatchableMapping(op)) continue;
-    std::shared_ptr<PatchFile> file = cache_.Get(op.host_fd);
+    std::shared_ptr<PatchFile> file = plan.files[i] = cache_.Get(op.host_fd);
     PatchImage* image = file == nullptr ? nullptr : file->image(/*above=*/true, /*make=*/false);
     if (image == nullptr) continue;
     const std::vector<PatchImage::Page> pages = image->Pages(op.offset, op.offset + op.length);
@@ -123,18 +123,18 @@ void PatchSet::AfterLocked(absl::Span<const MapOp> ops, size_t done, const Plan&
       // Of copies that were not mapped it may be believed that they are: so with MapPagesLocked().
       if (item.op == i && item.first < plan.executed) planned = item.placed;
     }
-    AddLocked(op, std::move(planned));
+    auto known = plan.files.find(i);
+    AddLocked(op, known != plan.files.end() ? known->second : cache_.Get(op.host_fd), std::move(planned));
   }
   DropUnusedLocked();
 }
 
-void PatchSet::AddLocked(const MapOp& op, std::shared_ptr<Placed> planned) {
+void PatchSet::AddLocked(const MapOp& op, std::shared_ptr<PatchFile> file, std::shared_ptr<Placed> planned) {
   if (planned != nullptr) {
     placed_.push_back(planned);
     regions_[op.addr.value] = {op.addr.value + op.length, op.protection, std::move(planned)};
     return;
   }
-  std::shared_ptr<PatchFile> file = cache_.Get(op.host_fd);
   if (file == nullptr) return;
   const uint64_t bias = op.addr.value - op.offset;
   std::shared_ptr<Placed> placed;

@@ -52,6 +52,7 @@ class PatchSet {
       std::shared_ptr<Placed> placed;
     };
     std::vector<Item> items;
+    std::map<size_t, std::shared_ptr<PatchFile>> files;  // Of the ops that may be patched; null: it is none.
     size_t executed = 0;  // Of the requests, filled in by who runs them.
   };
   Plan PlanLocked(absl::Span<const MapOp> ops) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -124,7 +125,7 @@ class PatchSet {
   void RestoreLocked(uint64_t from, uint64_t to, bool moved = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RemoveLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // `planned`: its stubs and copies are in place already.
-  void AddLocked(const MapOp& op, std::shared_ptr<Placed> planned) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddLocked(const MapOp& op, std::shared_ptr<PatchFile> file, std::shared_ptr<Placed> planned) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void NotePagesLocked(uint64_t start, const Region& region, absl::Span<const PatchImage::Page> pages,
                        std::vector<stub::Request>* requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FreeStubPlaceLocked(uint64_t from, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -23,7 +23,8 @@ TrapAddressSpace::TrapAddressSpace(std::unique_ptr<stub::StubProcess> stub, stub
   if (ready != nullptr) parked_.push_back(std::move(ready));
 }
 
-TrapAddressSpace::~TrapAddressSpace() = default;
+// Before the listeners of its threads are closed, at which they would go on.
+TrapAddressSpace::~TrapAddressSpace() { stub().Kill(); }
 
 std::unique_ptr<AddressSpace> TrapAddressSpace::Wrap(
     std::unique_ptr<stub::StubProcess> stub) const {
@@ -98,11 +99,13 @@ Result<std::unique_ptr<AddressSpace>> TrapAddressSpace::Fork() {
   return child;
 }
 
+bool TrapAddressSpace::HadOneThread() {
+  MutexLock lock(mu_);
+  return next_slot_ == 1;
+}
+
 bool TrapAddressSpace::BeginProgram() {
-  {
-    MutexLock lock(mu_);
-    if (next_slot_ != 1) return false;
-  }
+  if (!HadOneThread()) return false;
   if (!StubAddressSpace::BeginProgram()) return false;
   MutexLock lock(patches_.mu());
   patches_.ResetLocked();

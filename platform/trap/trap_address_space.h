@@ -37,6 +37,8 @@ class TrapAddressSpace final : public stub::StubAddressSpace {
   void CountWaiter(GuestAddr addr, int delta) override;
 
   PatchSet& patches() { return patches_; }
+  // No more than one at any time.
+  bool HadOneThread() ABSL_LOCKS_EXCLUDED(mu_);
 
   // A thread that no context uses: a parked one, or a new one. Errors: EAGAIN, EIO.
   Result<std::unique_ptr<HostThread>> TakeThread() ABSL_LOCKS_EXCLUDED(mu_);

@@ -1,5 +1,6 @@
 // Calls of patched sites: what goes along with them and what their threads do meanwhile, and a trap in the middle of one.
 #include "base/log.h"
+#include "platform/stub/xstate.h"
 #include "platform/trap/trap_context.h"
 
 namespace caisson::platform::trap {
@@ -87,7 +88,11 @@ bool TrapContext::HandleCopyFault() {
 
 bool TrapContext::CopyOutLater(GuestAddr to, absl::Span<const char> from) {
   if (thread_ == nullptr || thread_->at() != HostThread::Stop::kCall) return false;
-  thread_->ForgetSavedFp();
+  // What came with the call is where the copy goes.
+  if (thread_->fp_saved()) {
+    fp_.resize(stub::HostXstate().size);
+    if (!thread_->SaveFpState(absl::MakeSpan(fp_))) fp_.clear();
+  }
   return copies_.Later(thread_->slot(), to, from);
 }
 

@@ -146,6 +146,11 @@ void TrapContext::Leave() {
 
 TrapContext* TrapContext::stopped() { return t_stopped; }
 
+// By the kernel's word: a notification of the guest's own, not answered yet.
+bool TrapContext::IsHeld() const {
+  return thread_ != nullptr && thread_->at() == Stop::kNotification && space_->HadOneThread();
+}
+
 // It ends while its thread's listener is closed here, and whatever else the caller has to do.
 void TrapContext::DetachLast(AddressSpace& space) {
   if (space_ == &space) {

@@ -52,6 +52,7 @@ class TrapContext final : public Context {
   void GeneralRegisters(Registers& regs) override;
   void Interrupt() override;
   void Detach() override;
+  bool IsHeld() const override;
   void DetachLast(AddressSpace& space) override;
   Result<void> GetFpState(absl::Span<char> out) override;
   Result<void> SetFpState(absl::Span<const char> in) override;

@@ -33,6 +33,7 @@ class TrapPlatform final : public Platform {
   absl::string_view name() const override { return "trap"; }
   AddrRange guest_range() const override { return stub::kGuestRange; }
   void OnConfined() override { pool_.Fill(); }
+  void OnIdle() override { pool_.Fill(); }
   Result<std::unique_ptr<AddressSpace>> NewAddressSpace() override {
     std::unique_ptr<stub::StubProcess> stub = TRY(pool_.Take());
     return std::unique_ptr<AddressSpace>(

@@ -81,7 +81,7 @@ Result<void> MessageQueues::Send(vfs::CallContext& ctx, int id, Message message,
     messages_.fetch_add(1, std::memory_order_relaxed);
     queue->messages.push_back(std::move(message));
     queue->stime = NowSeconds();
-    queue->lspid = ctx.tgid();
+    queue->sender = ctx.process_id();
     return {};
   };
   Result<void> sent = (flags & abi::kIpcNowait) != 0
@@ -114,7 +114,7 @@ Result<Message> MessageQueues::Receive(vfs::CallContext& ctx, int id, uint64_t s
       bytes_.fetch_sub(taken.text.size(), std::memory_order_relaxed);
       messages_.fetch_sub(1, std::memory_order_relaxed);
       queue->rtime = NowSeconds();
-      queue->lrpid = ctx.tgid();
+      queue->receiver = ctx.process_id();
     }
     if (taken.text.size() > size) taken.text.resize(size);
     return taken;
@@ -137,8 +137,8 @@ abi::MsqidDs MessageQueues::Show(const auth::Credentials& creds, MessageQueue& q
   out.cbytes = queue.bytes;
   out.qnum = queue.messages.size();
   out.qbytes = queue.max_bytes;
-  out.lspid = queue.lspid;
-  out.lrpid = queue.lrpid;
+  out.lspid = queue.sender.number;
+  out.lrpid = queue.receiver.number;
   return out;
 }
 

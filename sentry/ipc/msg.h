@@ -29,7 +29,7 @@ struct MessageQueue : public RefCounted<MessageQueue> {
   uint64_t bytes ABSL_GUARDED_BY(mu) = 0, max_bytes ABSL_GUARDED_BY(mu) = 0;
   int64_t stime ABSL_GUARDED_BY(mu) = 0, rtime ABSL_GUARDED_BY(mu) = 0,
                 ctime ABSL_GUARDED_BY(mu) = 0;
-  int32_t lspid ABSL_GUARDED_BY(mu) = 0, lrpid ABSL_GUARDED_BY(mu) = 0;
+  vfs::ProcessId sender ABSL_GUARDED_BY(mu), receiver ABSL_GUARDED_BY(mu);  // The last ones.
   WaitQueue changed;  // kEventIn: a message came; kEventOut: there is room; both: removed.
 };
 

@@ -8,7 +8,7 @@
 namespace caisson::ipc {
 
 Result<void> SemSet::TryLocked(absl::Span<const abi::SemBuf> ops, std::vector<int16_t>* undo,
-                               int32_t pid, size_t* blocking) {
+                               const vfs::ProcessId& process, size_t* blocking) {
   std::optional<Errno> error;
   size_t done = 0;
   for (; done < ops.size(); ++done) {
@@ -34,7 +34,7 @@ Result<void> SemSet::TryLocked(absl::Span<const abi::SemBuf> ops, std::vector<in
     semaphores[op.num].value = static_cast<uint16_t>(value + op.op);
   }
   if (!error) {
-    for (const abi::SemBuf& op : ops) semaphores[op.num].pid = pid;
+    for (const abi::SemBuf& op : ops) semaphores[op.num].process = process;
     otime = NowSeconds();
     return {};
   }
@@ -50,7 +50,7 @@ Result<void> SemSet::TryLocked(absl::Span<const abi::SemBuf> ops, std::vector<in
 void SemSet::UpdateLocked() {
   for (size_t i = 0; i < waiters.size();) {
     SemWaiter& waiter = *waiters[i];
-    Result<void> result = TryLocked(waiter.ops, waiter.undo, waiter.pid, &waiter.blocking);
+    Result<void> result = TryLocked(waiter.ops, waiter.undo, waiter.process, &waiter.blocking);
     if (!result.ok() && result.error() == Errno::kEAGAIN &&
         (waiter.ops[waiter.blocking].flags & abi::kIpcNowait) == 0) {
       ++i;
@@ -69,7 +69,6 @@ void SemSet::UpdateLocked() {
 
 SemUndoList::~SemUndoList() {
   MutexLock lock(mu_);
-  const int32_t pid = pid_.load(std::memory_order_relaxed);
   for (const RefPtr<SemSet>& set : sets_) {
     MutexLock set_lock(set->mu);
     auto it = set->undos.find(this);
@@ -82,7 +81,7 @@ SemUndoList::~SemUndoList() {
       SemSet::Semaphore& semaphore = set->semaphores[i];
       semaphore.value = static_cast<uint16_t>(
           std::clamp(semaphore.value + adjustments[i], 0, Semaphores::kMaxValue));
-      semaphore.pid = pid;
+      semaphore.process = process_;
     }
     set->UpdateLocked();
     set->otime = NowSeconds();
@@ -156,8 +155,8 @@ Result<void> Semaphores::Operate(vfs::CallContext& ctx, SemUndoList* undo, int i
     }
     waiter.ctx = &ctx;
     waiter.ops = ops;
-    waiter.pid = ctx.tgid();
-    Result<void> result = set->TryLocked(ops, waiter.undo, waiter.pid, &waiter.blocking);
+    waiter.process = ctx.process_id();
+    Result<void> result = set->TryLocked(ops, waiter.undo, waiter.process, &waiter.blocking);
     if (result.ok()) {
       if (alters) set->UpdateLocked();
       return {};

@@ -21,7 +21,7 @@ struct SemWaiter {
   vfs::CallContext* ctx = nullptr;
   absl::Span<const abi::SemBuf> ops;
   std::vector<int16_t>* undo = nullptr;  // The caller's adjustments of this set, if SEM_UNDO.
-  int32_t pid = 0;
+  vfs::ProcessId process;
   size_t blocking = 0;  // The operation that could not be done.
   bool done = false;
   std::optional<Errno> error;
@@ -30,7 +30,7 @@ struct SemWaiter {
 struct SemSet : public RefCounted<SemSet> {
   struct Semaphore {
     uint16_t value = 0;
-    int32_t pid = 0;
+    vfs::ProcessId process;  // The last that changed it.
   };
   SemSet(int id_in, size_t count) : id(id_in), size(count), semaphores(count) {}
   const int id;
@@ -45,8 +45,8 @@ struct SemSet : public RefCounted<SemSet> {
   std::map<const SemUndoList*, std::vector<int16_t>> undos ABSL_GUARDED_BY(mu);
 
   // Does all of `ops` or nothing. EAGAIN with *blocking set if one would have to wait; ERANGE.
-  Result<void> TryLocked(absl::Span<const abi::SemBuf> ops, std::vector<int16_t>* undo, int32_t pid,
-                         size_t* blocking) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Result<void> TryLocked(absl::Span<const abi::SemBuf> ops, std::vector<int16_t>* undo,
+                         const vfs::ProcessId& process, size_t* blocking) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Carries out what became possible.
   void UpdateLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 };
@@ -58,13 +58,16 @@ class SemUndoList : public RefCounted<SemUndoList> {
   SemUndoList() = default;
   ~SemUndoList();
   // The process that will have been the last to touch the semaphores.
-  void set_pid(int32_t pid) { pid_.store(pid, std::memory_order_relaxed); }
+  void set_process(vfs::ProcessId process) ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    process_ = std::move(process);
+  }
 
  private:
   friend class Semaphores;
   Mutex mu_;  // Outside the locks of sets.
   std::vector<RefPtr<SemSet>> sets_ ABSL_GUARDED_BY(mu_);
-  std::atomic<int32_t> pid_{0};
+  vfs::ProcessId process_ ABSL_GUARDED_BY(mu_);
 };
 
 class Semaphores {

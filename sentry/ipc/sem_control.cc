@@ -69,7 +69,7 @@ Result<int> Semaphores::GetOne(vfs::CallContext& ctx, int id, int index, int com
     case abi::kGetVal:
       return semaphore.value;
     case abi::kGetPid:
-      return semaphore.pid;
+      return semaphore.process.number;
     case abi::kGetNcnt:
     case abi::kGetZcnt: {
       bool zero = command == abi::kGetZcnt;
@@ -93,7 +93,7 @@ Result<void> Semaphores::SetValue(vfs::CallContext& ctx, int id, int index, int 
   if (set->removed) return Errno::kEIDRM;
   const size_t at = static_cast<size_t>(index);
   for (auto& [list, adjustments] : set->undos) adjustments[at] = 0;
-  set->semaphores[at] = {static_cast<uint16_t>(value), ctx.tgid()};
+  set->semaphores[at] = {static_cast<uint16_t>(value), ctx.process_id()};
   set->ctime = NowSeconds();
   set->UpdateLocked();
   return {};
@@ -123,7 +123,7 @@ Result<void> Semaphores::SetAll(vfs::CallContext& ctx, int id, absl::Span<const 
   for (uint16_t value : values) {
     if (value > kMaxValue) return Errno::kERANGE;
   }
-  for (size_t i = 0; i < values.size(); ++i) set->semaphores[i] = {values[i], ctx.tgid()};
+  for (size_t i = 0; i < values.size(); ++i) set->semaphores[i] = {values[i], ctx.process_id()};
   for (auto& [list, adjustments] : set->undos)
     std::fill(adjustments.begin(), adjustments.end(), int16_t{0});
   set->ctime = NowSeconds();

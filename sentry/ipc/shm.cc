@@ -12,12 +12,12 @@ using auth::Capability;
 // What the VMAs of one attachment hold. The last of them gone is the detach.
 class ShmAttachment final : public mm::MappedObject {
  public:
-  ShmAttachment(RefPtr<IpcNamespace> ns, RefPtr<ShmSegment> segment, int32_t pid)
-      : ns_(std::move(ns)), segment_(std::move(segment)), pid_(pid) {
+  ShmAttachment(RefPtr<IpcNamespace> ns, RefPtr<ShmSegment> segment, vfs::ProcessId process)
+      : ns_(std::move(ns)), segment_(std::move(segment)), process_(std::move(process)) {
     MutexLock lock(segment_->mu);
     ++segment_->attached;
     segment_->atime = NowSeconds();
-    segment_->lpid = pid;
+    segment_->last = process_;
   }
   ~ShmAttachment() override {
     bool last = false;
@@ -26,7 +26,7 @@ class ShmAttachment final : public mm::MappedObject {
       MutexLock lock(segment_->mu);
       --segment_->attached;
       segment_->dtime = NowSeconds();
-      segment_->lpid = pid_;
+      segment_->last = process_;
       if (segment_->attached == 0 && (segment_->owner.mode & abi::kShmDest) != 0 &&
           !segment_->removed) {
         segment_->removed = last = true;
@@ -35,12 +35,12 @@ class ShmAttachment final : public mm::MappedObject {
     }
     if (last) ns_->shm.Destroy(*segment_, key);
   }
-  RefPtr<mm::MappedObject> Fork() override { return MakeRef<ShmAttachment>(ns_, segment_, pid_); }
+  RefPtr<mm::MappedObject> Fork() override { return MakeRef<ShmAttachment>(ns_, segment_, process_); }
 
  private:
   const RefPtr<IpcNamespace> ns_;
   const RefPtr<ShmSegment> segment_;
-  const int32_t pid_;
+  const vfs::ProcessId process_;
 };
 
 Result<int> SharedMemory::Get(vfs::CallContext& ctx, int32_t key, uint64_t size, int flags) {
@@ -78,7 +78,7 @@ Result<int> SharedMemory::Get(vfs::CallContext& ctx, int32_t key, uint64_t size,
     segment->owner = {key,        creds.euid, creds.euid,
                       creds.egid, creds.egid, static_cast<uint32_t>(flags & 0777)};
     segment->ctime = NowSeconds();
-    segment->cpid = ctx.tgid();
+    segment->creator = ctx.process_id();
     return segment;
   }));
   pages_.fetch_add(length / kPageSize, std::memory_order_relaxed);
@@ -124,7 +124,7 @@ Result<GuestAddr> SharedMemory::Attach(vfs::CallContext& ctx, mm::MemoryManager&
   }
   args.length = PageRoundUp(segment->size);
   args.file = segment->file;
-  args.object = MakeRef<ShmAttachment>(RefPtr<IpcNamespace>(&ns_), segment, ctx.tgid());
+  args.object = MakeRef<ShmAttachment>(RefPtr<IpcNamespace>(&ns_), segment, ctx.process_id());
   Result<GuestAddr> mapped = mm.Mmap(ctx, args, limits);
   // An address that is taken is a bad one (do_shmat()).
   if (!mapped.ok() && mapped.error() == Errno::kEEXIST) return Errno::kEINVAL;
@@ -149,8 +149,8 @@ abi::ShmidDs SharedMemory::Show(const auth::Credentials& creds, ShmSegment& segm
   out.atime = segment.atime;
   out.dtime = segment.dtime;
   out.ctime = segment.ctime;
-  out.cpid = segment.cpid;
-  out.lpid = segment.lpid;
+  out.cpid = segment.creator.number;
+  out.lpid = segment.last.number;
   out.nattch = segment.attached;
   return out;
 }

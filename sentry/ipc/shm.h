@@ -24,7 +24,7 @@ struct ShmSegment : public RefCounted<ShmSegment> {
   uint64_t attached ABSL_GUARDED_BY(mu) = 0;
   int64_t atime ABSL_GUARDED_BY(mu) = 0, dtime ABSL_GUARDED_BY(mu) = 0,
                 ctime ABSL_GUARDED_BY(mu) = 0;
-  int32_t cpid ABSL_GUARDED_BY(mu) = 0, lpid ABSL_GUARDED_BY(mu) = 0;
+  vfs::ProcessId creator ABSL_GUARDED_BY(mu), last ABSL_GUARDED_BY(mu);
 };
 
 class SharedMemory {

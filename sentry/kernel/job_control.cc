@@ -18,7 +18,8 @@ KernelJobControl::Caller KernelJobControl::CallerOf(vfs::CallContext& ctx) {
   ThreadGroup& group = task->group();
   if (!group.process_group) return {};
   const Session& session = *group.process_group->session();
-  return {session.id().global(), group.process_group->id().global(), session.leader == &group};
+  return {session.id().global(), group.process_group->id().global(), session.leader == &group,
+          group.process_group->id_ref()};
 }
 
 RefPtr<Tty> KernelJobControl::ControllingTty(vfs::CallContext& ctx) {
@@ -99,11 +100,13 @@ int32_t KernelJobControl::ToCaller(vfs::CallContext& ctx, int32_t id) {
   return pid ? pid->NumberIn(task->pid_namespace()) : 0;
 }
 
-int32_t KernelJobControl::FromCaller(vfs::CallContext& ctx, int32_t id) {
+vfs::ProcessId KernelJobControl::FromCaller(vfs::CallContext& ctx, int32_t id) {
   Task* task = TaskOf(ctx);
-  if (task == nullptr) return id;
+  if (task == nullptr) return {id, nullptr};
   RefPtr<Pid> pid = task->pid_namespace().Find(id);
-  return pid ? pid->global() : 0;
+  if (!pid) return {};
+  const int32_t number = pid->global();
+  return {number, std::move(pid)};
 }
 
 }  // namespace caisson::kernel

@@ -25,7 +25,7 @@ class KernelJobControl final : public vfs::tty::JobControl {
   void SignalGroup(int32_t session, int32_t group, int signo) override;
   void SignalSessionLeader(int32_t session, int signo) override;
   int32_t ToCaller(vfs::CallContext& ctx, int32_t id) override;
-  int32_t FromCaller(vfs::CallContext& ctx, int32_t id) override;
+  vfs::ProcessId FromCaller(vfs::CallContext& ctx, int32_t id) override;
 
  private:
   Kernel& kernel_;  // Owns this.

@@ -18,6 +18,7 @@
 #include "sentry/kernel/filesystems.h"
 #include "sentry/kernel/host_threads.h"
 #include "sentry/kernel/job_control.h"
+#include "sentry/kernel/late_ends.h"
 #include "sentry/kernel/load_average.h"
 #include "sentry/kernel/namespace_file.h"
 #include "sentry/kernel/pid.h"
@@ -148,6 +149,7 @@ class Kernel {
     enum class Who { kAny, kPid, kProcessGroup } who = Who::kAny;
     RefPtr<Pid> pid;        // kPid, kProcessGroup (null: no such process).
     uint32_t options = 0;   // W*.
+    bool wants_usage = false;
   };
   struct WaitResult {
     int32_t pid = 0;        // In the waiter's namespace; 0 with WNOHANG.
@@ -158,6 +160,7 @@ class Kernel {
   };
   // Errors: ECHILD; EAGAIN where nothing has happened yet (or WaitResult.pid 0 with WNOHANG).
   Result<WaitResult> TryWait(Task& task, const WaitArgs& args);
+  LateEnds& late_ends() { return late_ends_; }
 
   // Runs once when the group ends (any thread; at once if it has): the control server's wait.
   void OnExit(ThreadGroup& group, std::function<void(int32_t wait_status)> callback);
@@ -205,6 +208,8 @@ class Kernel {
     Released released;
     Ptrace::Grave trace;
   };
+  // *late: a child has ended, but not its address space, whose usage is wanted.
+  Result<WaitResult> TryWaitOnce(Task& task, const WaitArgs& args, bool* late);
   std::optional<WaitResult> TryWaitTracee(Task& tracer, Task& tracee, const WaitArgs& args,
                                           WaitGrave* grave) ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   void NotifyParentOfExitLocked(ThreadGroup& group, Released& released)
@@ -212,6 +217,7 @@ class Kernel {
   auth::UserTable users_;       // First: all below may count in it.
   TaskCharge::Limit task_limit_;
   std::unique_ptr<platform::Platform> platform_;
+  LateEnds late_ends_;
   const vdso::Vdso vdso_;
   SyscallDispatcher& dispatcher_;
   const KernelConfig config_;

@@ -10,6 +10,7 @@
 #include "base/mutex.h"
 #include "base/ref.h"
 #include "base/result.h"
+#include "vfs/process_id.h"
 
 namespace caisson::kernel {
 
@@ -54,12 +55,12 @@ class PidNamespace : public RefCounted<PidNamespace> {
 };
 
 // One identity with a number in its namespace and in each ancestor.
-class Pid : public RefCounted<Pid> {
+class Pid final : public vfs::ProcessHold {
  public:
   // `wanted` (deepest namespace first, may be empty) asks for numbers: clone3's set_tid.
   // Errors: EAGAIN if a namespace is full, EEXIST if a wanted number is taken.
   static Result<RefPtr<Pid>> New(RefPtr<PidNamespace> ns, const std::vector<int32_t>& wanted);
-  ~Pid();
+  ~Pid() override;
   // 0 if not visible there.
   int32_t NumberIn(const PidNamespace& ns) const;
   // In the sandbox's root namespace.

@@ -140,6 +140,10 @@ int32_t Task::ParentTgidIn(const PidNamespace& ns) const {
   return group_->parent != nullptr ? group_->parent->pid().NumberIn(ns) : 0;
 }
 int32_t Task::tgid() const { return group_->pid().global(); }
+vfs::ProcessId Task::process_id() const { return {tgid(), group_->pid_ref()}; }
+int32_t Task::Shown(const vfs::ProcessId& id) const {
+  return id.hold ? static_cast<const Pid&>(*id.hold).NumberIn(pid_namespace()) : 0;
+}
 int32_t Task::tid() const { return pid().global(); }
 
 char Task::StateCode() const {
@@ -176,7 +180,7 @@ void Task::DropSemUndo() { sem_undo_.reset(); }
 
 ipc::SemUndoList& Task::sem_undo() {
   if (!sem_undo_) sem_undo_ = MakeRef<ipc::SemUndoList>();
-  sem_undo_->set_pid(tgid());
+  sem_undo_->set_process(process_id());
   return *sem_undo_;
 }
 

@@ -19,6 +19,7 @@
 #include "sentry/kernel/fd_table.h"
 #include "sentry/kernel/host_threads.h"
 #include "sentry/kernel/fs_context.h"
+#include "sentry/kernel/late_ends.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace.h"
@@ -203,6 +204,7 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   // `mm`, which is as this task's, gets the clocks of time namespace `to`. By the task itself.
   // Errors: ENOMEM, EMFILE.
   Result<void> ReplaceVdso(mm::MemoryManager& mm, TimeNamespace& to);
+  Result<RefPtr<mm::MemoryManager>> ForkMm();
 
   // Never used again in this sandbox; not 0.
   uint64_t unique_id() const { return unique_id_; }
@@ -221,6 +223,8 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   uint64_t open_file_limit() const override { return group_->limits().soft(kRlimitNofile); }
   RefPtr<auth::UserCounts> user_counts() const override { return user_ref(); }
   int32_t tgid() const override;
+  vfs::ProcessId process_id() const override;
+  int32_t Shown(const vfs::ProcessId& id) const override;
   int32_t tid() const override;
   Result<void> Block(int64_t deadline) override;
   bool IsEnding() const override { return IsKilled(); }
@@ -357,11 +361,14 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   Result<void> Publish(const CloneArgs& args, Task& child, PidNamespace& pid_ns, PtraceEvent* event);
   // task_exit.cc
   static Usage DropMm(RefPtr<mm::MemoryManager> mm);
+  // Whether the parent may hear of the end of the process before the host has ended the address space.
+  bool MayEndLate() const;
+  void EndLate(std::unique_ptr<platform::AddressSpace> space, LateEnds::Ticket ticket);
   void ExitTask();
   void CloseTable(RefPtr<FdTable> table);
   void DropCharge();
   CpuTimes FreezeCpuTimes() ABSL_LOCKS_EXCLUDED(cpu_mu_);
-  void ReleaseMemory();
+  void ReleaseMemory(bool* late);
   void ReleaseTracees();
   // The same, and the host thread stays.
   void LeaveMemory();

@@ -133,6 +133,13 @@ Result<void> Task::ReplaceVdso(mm::MemoryManager& mm, TimeNamespace& to) {
   return mm.ReplaceFile(*this, *from.data, TRY(to.Vdso(kernel_.vdso())).data);
 }
 
+// The host's limit may still count processes that have ended here.
+Result<RefPtr<mm::MemoryManager>> Task::ForkMm() {
+  Result<RefPtr<mm::MemoryManager>> mm = mm_->Fork();
+  if (!mm.ok() && kernel_.late_ends().Wait()) mm = mm_->Fork();
+  return mm;
+}
+
 SyscallResult Task::Clone(const CloneArgs& args) {
   TRY(CheckCloneFlags(args));
   const uint64_t flags = args.flags;
@@ -145,7 +152,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
   if ((flags & kCloneVm) == 0) namespaces = EnterTime(std::move(namespaces));
   RefPtr<FdTable> fds = (flags & kCloneFiles) != 0 ? fd_table_ : fd_table_->Clone();
-  RefPtr<mm::MemoryManager> mm = (flags & kCloneVm) != 0 ? mm_ : TRY(mm_->Fork());
+  RefPtr<mm::MemoryManager> mm = (flags & kCloneVm) != 0 ? mm_ : TRY(ForkMm());
   if (namespaces->time != namespaces_->time) TRY(ReplaceVdso(*mm, *namespaces->time));
   RefPtr<PidNamespace> pid_ns =
       thread ? RefPtr<PidNamespace>(&pid_namespace()) : namespaces->pid_for_children;

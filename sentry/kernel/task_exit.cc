@@ -13,6 +13,12 @@
 #include "vfs/tty/tty.h"
 
 namespace caisson::kernel {
+namespace {
+
+// The host has so much back before anybody could miss it.
+constexpr uint64_t kMaxLateMemory = uint64_t{32} << 20;
+
+}  // namespace
 
 void Task::PrepareExit(int32_t wait_status) {
   exiting_ = true;
@@ -26,12 +32,44 @@ void Task::PrepareGroupExit(int32_t wait_status) {
   exit_status_ = group_->group_exit_status;
 }
 
-// What leaves the address space: robust futexes, clear_child_tid, the guest's host thread. At exec
-// and exit (Linux mm_release()).
-void Task::ReleaseMemory() {
+bool Task::MayEndLate() const {
+  if (!mm_ || mm_->ref_count() != 1 || !context_->IsHeld()) return false;
+  // Its end, or its tracer, has more to wait for.
+  if (group_->pid().ns().init == group_.get() || trace_flags_.load(std::memory_order_relaxed) != 0) return false;
+  const mm::MemoryManager::Totals totals = mm_->totals();
+  const uint64_t bytes = totals.data + totals.stack;
+  MemoryHeadroom* headroom = kernel_.shared_memory().headroom();
+  return bytes <= kMaxLateMemory && (headroom == nullptr || !headroom->IsShort(bytes));
+}
+
+// After the parent has been told. Whoever has been charged with the process's usage by now gets the rest.
+void Task::EndLate(std::unique_ptr<platform::AddressSpace> space, LateEnds::Ticket ticket) {
+  std::shared_ptr<platform::AddressSpace::FinalUsage> end = space->final_usage();
+  space.reset();
+  platform::AddressSpace::Usage memory;
+  Usage usage;
+  if (end->Claim(&memory)) usage.AddMemory(memory);
+  std::vector<RefPtr<ThreadGroup>> charged;  // Destroyed after the lock is dropped.
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    group_->dead_usage.Add(usage);
+    for (ThreadGroup* group = group_.get();; group = charged.back().get()) {
+      --group->late_ends;
+      if (!group->charged_to) break;
+      charged.push_back(group->charged_to);
+      if (group->late_ends == 0) group->charged_to.reset();
+      charged.back()->children_usage.Add(usage);
+    }
+  }
+  kernel_.late_ends().Finish(ticket);
+}
+
+// What leaves the address space: robust futexes, clear_child_tid, the guest's host thread (Linux mm_release()).
+void Task::ReleaseMemory(bool* late) {
   if (!mm_) return;
   LeaveMemory();
-  if (mm_->ref_count() == 1) {
+  *late = MayEndLate();
+  if (mm_->ref_count() == 1 && !*late) {
     context_->DetachLast(mm_->address_space());
   } else {
     context_->Detach();
@@ -91,7 +129,8 @@ void Task::ExitTask() {
   if (IsKilled()) ReleaseTracees();
   if (trace_flags_.load(std::memory_order_relaxed) != 0 && mm_)
     ReportPtraceEvent(PtraceEvent::kExit, static_cast<uint32_t>(exit_status_), nullptr);
-  ReleaseMemory();
+  bool late = false;
+  ReleaseMemory(&late);
   // Pointers that others may take go first, then what their ends do, without locks.
   RefPtr<mm::MemoryManager> mm;
   RefPtr<FdTable> fds;
@@ -109,7 +148,15 @@ void Task::ExitTask() {
     vfork_gate_.reset();
   }
   CloseTable(std::move(fds));
-  // A stub is dead before its parent's wait returns. It has had some time for that by now.
+  // Nobody can take a reference any more; somebody may have.
+  std::unique_ptr<platform::AddressSpace> space;
+  LateEnds::Ticket ticket = 0;
+  if (late && mm->ref_count() == 1) {
+    space = std::move(*mm).TakeSpace();
+    mm.reset();
+    ticket = kernel_.late_ends().Begin();
+  }
+  // Else its host process has ended before the parent's wait returns. It has had some time for that by now.
   if (mm) memory = DropMm(std::move(mm));
   const CpuTimes times = FreezeCpuTimes();
   phase_.store(Phase::kDead, std::memory_order_seq_cst);
@@ -140,6 +187,7 @@ void Task::ExitTask() {
       last = group_->live_tasks == 0;
       group_->dead_usage.cpu += times;
       group_->dead_usage.Add(memory);
+      group_->late_ends += space != nullptr ? 1 : 0;
       if (group_->leader != this) {
         auto& tasks = group_->tasks;
         auto it = std::find_if(tasks.begin(), tasks.end(), [&](const auto& t) { return t.get() == this; });
@@ -183,6 +231,8 @@ void Task::ExitTask() {
     group_->exit_queue.Notify(kReadable);
     for (auto& callback : callbacks) callback(group_->wait_status);
   }
+  if (space) EndLate(std::move(space), ticket);
+  kernel_.platform().OnIdle();
 }
 
 // --- The end of a group; under the tasks lock ---
@@ -311,6 +361,10 @@ void Kernel::ReapLocked(ThreadGroup& group, Released& released) {
     Usage total = group.dead_usage;
     total.Add(group.children_usage);
     parent->children_usage.Add(total);
+    if (group.late_ends != 0) {
+      parent->late_ends += group.late_ends;
+      group.charged_to = RefPtr<ThreadGroup>(parent);
+    }
     auto& siblings = parent->children;
     auto it = std::find_if(siblings.begin(), siblings.end(), [&](const auto& c) { return c.get() == &group; });
     if (it != siblings.end()) siblings.erase(it);

@@ -55,6 +55,16 @@ Usage ThreadGroup::GetUsage() const {
   return usage;
 }
 
+Usage ThreadGroup::GetChildrenUsage() const {
+  for (;;) {
+    {
+      MutexLock lock(kernel_.tasks_mu());
+      if (late_ends == 0) return children_usage;
+    }
+    kernel_.late_ends().Wait();
+  }
+}
+
 std::string ThreadGroup::command() const {
   MutexLock lock(kernel_.tasks_mu());
   return leader != nullptr ? leader->comm() : "";

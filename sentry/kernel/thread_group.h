@@ -87,6 +87,8 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   bool continue_report = false;
   Usage dead_usage;                   // Of ended tasks.
   Usage children_usage;               // Of reaped children.
+  int late_ends = 0;                  // Address spaces of both whose memory usage is not in them yet.
+  RefPtr<ThreadGroup> charged_to;     // The parent that has reaped it, as long as there are any.
   WaitQueue child_events;             // Something wait(2) in this group may want (own locking).
   WaitQueue exit_queue;               // The group became a zombie (pidfd poll).
   WaitQueue exec_queue;               // A task ended (exec waits for the others).
@@ -123,6 +125,8 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
 
   // Sums over live and dead tasks; takes the tasks lock.
   Usage GetUsage() const;
+  // Of reaped children; waits for late ends.
+  Usage GetChildrenUsage() const;
   std::string command() const;
 
  private:

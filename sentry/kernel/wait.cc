@@ -80,6 +80,15 @@ std::optional<Kernel::WaitResult> Kernel::TryWaitTracee(Task& tracer, Task& trac
 }
 
 Result<Kernel::WaitResult> Kernel::TryWait(Task& task, const WaitArgs& args) {
+  for (;;) {
+    bool late = false;
+    Result<WaitResult> result = TryWaitOnce(task, args, &late);
+    if (!late) return result;
+    late_ends_.Wait();
+  }
+}
+
+Result<Kernel::WaitResult> Kernel::TryWaitOnce(Task& task, const WaitArgs& args, bool* late) {
   WaitGrave grave;  // Destroyed after the lock is dropped.
   ThreadGroup& self = task.group();
   const PidNamespace& ns = task.pid_namespace();
@@ -99,6 +108,8 @@ Result<Kernel::WaitResult> Kernel::TryWait(Task& task, const WaitArgs& args) {
     result.usage.Add(child.children_usage);
     // Another's tracee ends for its tracer first.
     if (child.zombie && (args.options & kWexited) != 0 && (!traced || ours)) {
+      *late = args.wants_usage && child.late_ends != 0;
+      if (*late) return Errno::kEAGAIN;
       result.status = child.wait_status;
       result.code = EndCode(result.status);
       if ((args.options & kWnowait) == 0) ReapLocked(child, grave.released);

@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "sentry/loader/elf.h"
@@ -20,9 +21,13 @@ constexpr uint64_t kBrkRandom = 32 << 20;
 constexpr uint64_t kMinStackGap = 128 << 20;
 constexpr uint64_t kStackExtra = 128 << 10;
 
+// What one exec needs, in one call of the host.
 class Random {
  public:
-  explicit Random(bool enabled) : enabled_(enabled) {}
+  explicit Random(bool enabled) : enabled_(enabled) {
+    // Up to 256 bytes always come whole (getrandom(2)).
+    CHECK(getrandom(bytes_, sizeof(bytes_), 0) == static_cast<ssize_t>(sizeof(bytes_)));
+  }
   // 64 random bits, or 0 without randomization.
   uint64_t Next() { return enabled_ ? Bits() : 0; }
   uint64_t Bits() {
@@ -30,13 +35,16 @@ class Random {
     Fill(&value, sizeof(value));
     return value;
   }
-  static void Fill(void* to, size_t size) {
-    // Up to 256 bytes always come whole (getrandom(2)).
-    CHECK(getrandom(to, size, 0) == static_cast<ssize_t>(size));
+  void Fill(void* to, size_t size) {
+    CHECK(size <= sizeof(bytes_) - used_);
+    std::memcpy(to, bytes_ + used_, size);
+    used_ += size;
   }
 
  private:
   const bool enabled_;
+  char bytes_[128];
+  size_t used_ = 0;
 };
 
 struct Placement {
@@ -266,7 +274,7 @@ Result<PreparedImage> PrepareImage(vfs::CallContext& ctx, platform::Platform& pl
   // wrfsbase in guest code would bypass what the platform knows of fs (docs/platform.md 11).
   auxv.push_back({abi::kAtHwcap2, args.hwcap2 & ~abi::kHwcap2FsGsBase});
   char random_bytes[16];
-  Random::Fill(random_bytes, sizeof(random_bytes));
+  random.Fill(random_bytes, sizeof(random_bytes));
   StackContents stack = BuildStack(GuestAddr(place.stack_top), program.argv, args.envp, args.path,
                                    std::move(auxv), random_bytes, random.Next() % 8192);
   uint64_t used = place.stack_top - PageRoundDown(stack.pointer.value);

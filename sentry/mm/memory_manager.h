@@ -156,6 +156,8 @@ class MemoryManager : public RefCounted<MemoryManager>, public GuestMemory {
   // destroyed then. Null if that cannot be (AddressSpace::BeginProgram()); nothing has changed then.
   // The caller has the only reference, and calls MapImage() first.
   RefPtr<MemoryManager> Replace();
+  // For who has the only reference and is about to drop it: no guest code can run here any more.
+  std::unique_ptr<platform::AddressSpace> TakeSpace() && { return std::move(space_); }
 
   platform::AddressSpace& address_space() { return *space_; }
 

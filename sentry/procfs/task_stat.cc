@@ -49,8 +49,8 @@ GroupState SnapshotGroup(TaskObject& o, Task& task) {
     s.threads = g.live_tasks;
     s.exit_signal = g.exit_signal;
     s.did_exec = g.did_exec;
-    s.children = g.children_usage;
   }
+  s.children = g.GetChildrenUsage();
   if (tty) {
     vfs::DeviceNumber d = tty->device();
     s.tty = static_cast<uint32_t>((d.minor & 0xff) | (d.major << 8) | ((d.minor & ~0xffu) << 12));

@@ -279,6 +279,24 @@ TEST(JobControlTest, LeadersExitHangsUpTheForeground) {
   EXPECT_EQ(ReadAll(report.reader), "hup");
 }
 
+TEST(JobControlTest, ForegroundGroupThatHasGoneIsStillNamed) {
+  Pty pty;
+  EXPECT_THAT(InSession(pty,
+                        [&] {
+                          Child job([] {
+                            setpgid(0, 0);
+                            pause();
+                          });
+                          const pid_t group = job.pid();
+                          setpgid(group, group);
+                          ASSERT_THAT(tcsetpgrp(pty.terminal, group), SyscallSucceeds());
+                          job.Kill(SIGKILL);
+                          EXPECT_THAT(job.Wait(), DiesOf(SIGKILL));
+                          EXPECT_EQ(tcgetpgrp(pty.terminal), group);
+                        }),
+              ExitsWith(0));
+}
+
 TEST(JobControlTest, ForegroundGroupMustBeOfTheSession) {
   Pty pty;
   const pid_t foreign = getpgrp();

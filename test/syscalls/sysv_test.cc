@@ -201,5 +201,34 @@ TEST_F(MsgTest, StatCountsMessages) {
   EXPECT_EQ(info.msg_lspid, getpid());
 }
 
+TEST(SysvTest, ProcessesThatHaveGoneAreStillNamed) {
+  const int memory = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+  const int semaphores = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600);
+  const int queue = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+  pid_t pid = 0;
+  {
+    Child child([&] {
+      shmdt(shmat(memory, nullptr, 0));
+      sembuf up = {0, 1, 0};
+      semop(semaphores, &up, 1);
+      long type = 1;
+      msgsnd(queue, &type, 0, 0);
+    });
+    pid = child.pid();
+    EXPECT_THAT(child.Wait(), ExitsWith(0));
+  }
+  shmid_ds shm = {};
+  msqid_ds msg = {};
+  EXPECT_THAT(shmctl(memory, IPC_STAT, &shm), SyscallSucceeds());
+  EXPECT_THAT(msgctl(queue, IPC_STAT, &msg), SyscallSucceeds());
+  EXPECT_EQ(shm.shm_lpid, pid);
+  EXPECT_EQ(shm.shm_cpid, getpid());
+  EXPECT_EQ(msg.msg_lspid, pid);
+  EXPECT_THAT(semctl(semaphores, 0, GETPID), SyscallSucceedsWithValue(pid));
+  shmctl(memory, IPC_RMID, nullptr);
+  semctl(semaphores, 0, IPC_RMID);
+  msgctl(queue, IPC_RMID, nullptr);
+}
+
 }  // namespace
 }  // namespace caisson::test

@@ -251,5 +251,47 @@ TEST(SeqpacketTest, KeepsBoundariesAndTruncates) {
   EXPECT_THAT(recv(pair.b, buffer, 16, 0), SyscallSucceedsWithValue(0));
 }
 
+pid_t PeerOf(int fd) {
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  EXPECT_THAT(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size), SyscallSucceeds());
+  return peer.pid;
+}
+
+TEST(PeerTest, OneThatHasGoneIsStillNamed) {
+  FdCloser server(socket(AF_UNIX, SOCK_STREAM, 0));
+  const sockaddr_un any = {AF_UNIX, {}};
+  sockaddr_un name = {};
+  socklen_t size = sizeof(name);
+  ASSERT_THAT(bind(server, reinterpret_cast<const sockaddr*>(&any), sizeof(sa_family_t)), SyscallSucceeds());
+  ASSERT_THAT(getsockname(server, reinterpret_cast<sockaddr*>(&name), &size), SyscallSucceeds());
+  ASSERT_THAT(listen(server, 1), SyscallSucceeds());
+  pid_t pid = 0;
+  {
+    Child child([&] {
+      FdCloser fd(socket(AF_UNIX, SOCK_STREAM, 0));
+      EXPECT_THAT(connect(fd, reinterpret_cast<const sockaddr*>(&name), size), SyscallSucceeds());
+    });
+    pid = child.pid();
+    EXPECT_THAT(child.Wait(), ExitsWith(0));
+  }
+  FdCloser connection(accept(server, nullptr, nullptr));
+  EXPECT_EQ(PeerOf(connection), pid);
+}
+
+TEST(PeerTest, IsNumberedAsTheReaderSeesIt) {
+  EXPECT_THAT(InChild([] {
+                ASSERT_THAT(unshare(CLONE_NEWPID), SyscallSucceeds());
+                const pid_t init = fork();
+                if (init == 0) _exit(PeerOf(SocketPair(SOCK_STREAM).a) == 1 ? 0 : 1);
+                int status = -1;
+                EXPECT_THAT(waitpid(init, &status, 0), SyscallSucceedsWithValue(init));
+                EXPECT_THAT(status, ExitsWith(0));
+                SocketPair pair(SOCK_STREAM);
+                EXPECT_EQ(PeerOf(pair.a), getpid());
+              }),
+              ExitsWith(0));
+}
+
 }  // namespace
 }  // namespace caisson::test

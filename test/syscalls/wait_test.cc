@@ -1,6 +1,7 @@
 // wait4(2), waitid(2), orphans, subreapers, SIGCHLD.
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -70,6 +71,38 @@ TEST(WaitTest, RusageIsFilled) {
   EXPECT_THAT(wait4(pid, nullptr, 0, &usage), SyscallSucceedsWithValue(pid));
   EXPECT_GE(usage.ru_utime.tv_sec, 0);
   EXPECT_LT(usage.ru_utime.tv_sec, 100);
+}
+
+constexpr long kTouched = 512;  // Pages.
+
+void TouchPages() {
+  const size_t length = kTouched * 4096;
+  auto* memory = static_cast<volatile char*>(
+      mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  madvise(const_cast<char*>(memory), length, MADV_NOHUGEPAGE);
+  for (long i = 0; i < kTouched; ++i) memory[i * 4096] = 1;
+}
+
+TEST(WaitTest, RusageHasTheMemoryOfTheEnd) {
+  for (int i = 0; i < 50; ++i) {
+    Child child(TouchPages);
+    rusage usage = {};
+    ASSERT_THAT(wait4(child.pid(), nullptr, 0, &usage), SyscallSucceedsWithValue(child.pid()));
+    child.Reaped();
+    EXPECT_GE(usage.ru_minflt, kTouched);
+    EXPECT_GE(usage.ru_maxrss, kTouched * 4);
+  }
+}
+
+// Known when wait(2) returns, of those as well whom the child has waited for.
+TEST(WaitTest, UsageOfChildrenIsComplete) {
+  for (int i = 0; i < 50; ++i) {
+    rusage before = {}, after = {};
+    ASSERT_THAT(getrusage(RUSAGE_CHILDREN, &before), SyscallSucceeds());
+    ASSERT_THAT(InChild([] { ASSERT_THAT(InChild(TouchPages), ExitsWith(0)); }), ExitsWith(0));
+    ASSERT_THAT(getrusage(RUSAGE_CHILDREN, &after), SyscallSucceeds());
+    EXPECT_GE(after.ru_minflt - before.ru_minflt, kTouched);
+  }
 }
 
 TEST(WaitTest, UnknownOptionIsInvalid) {

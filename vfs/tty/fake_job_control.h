@@ -41,10 +41,10 @@ class FakeJobControl final : public JobControl {
     log.push_back(absl::StrCat("leader ", session, " sig ", signo));
   }
   int32_t ToCaller(CallContext&, int32_t id) override { return id; }
-  int32_t FromCaller(CallContext&, int32_t id) override { return id; }
+  ProcessId FromCaller(CallContext&, int32_t id) override { return {id, nullptr}; }
   std::vector<std::string> TakeLog() { return std::exchange(log, {}); }
 
-  Caller caller{10, 10, true};
+  Caller caller{10, 10, true, nullptr};
   RefPtr<Tty> controlling;
   bool orphaned = false, ignores = false;
   std::set<std::pair<int32_t, int32_t>> groups{{10, 10}, {20, 10}, {30, 30}};

@@ -24,6 +24,7 @@ class JobControl {
     int32_t session = 0;
     int32_t group = 0;
     bool session_leader = false;
+    RefPtr<ProcessHold> group_hold;
   };
   virtual Caller CallerOf(CallContext& ctx) = 0;
   // The caller's controlling terminal (signal->tty of Linux), which belongs to the process: its
@@ -50,7 +51,7 @@ class JobControl {
   virtual void SignalSessionLeader(int32_t session, int signo) = 0;
   // An id as the caller's pid namespace numbers it (0 if unseen there), and back (0 if unknown).
   virtual int32_t ToCaller(CallContext& ctx, int32_t id) = 0;
-  virtual int32_t FromCaller(CallContext& ctx, int32_t id) = 0;
+  virtual ProcessId FromCaller(CallContext& ctx, int32_t id) = 0;
 };
 
 }  // namespace caisson::vfs::tty

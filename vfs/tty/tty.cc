@@ -119,7 +119,8 @@ void Tty::HangupLocked(bool session_exits) {
     signals_.push_back({session_, 0, kSigCont});
     if (session_exits && group_ != 0) signals_.push_back({session_, group_, kSigHup});
   }
-  session_ = group_ = 0;
+  session_ = 0;
+  SetGroupLocked(0, nullptr);
   stopped_ = tco_stopped_ = exclusive_ = false;
   termios_ = Termios();
   line_.Reset();

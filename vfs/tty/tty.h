@@ -110,6 +110,10 @@ class Tty final : public RefCounted<Tty>, private TerminalSide {
   void FeedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PacketLocked(uint8_t set, uint8_t clear) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void HangupLocked(bool session_exits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SetGroupLocked(int32_t group, RefPtr<ProcessHold> hold) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    group_ = group;
+    group_hold_ = std::move(hold);
+  }
   bool MasterHasInputLocked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   // tty_check_change(): may the caller, perhaps in the background, do this? ERESTARTSYS after
   // SIGTTIN or SIGTTOU was sent; EIO.
@@ -139,6 +143,7 @@ class Tty final : public RefCounted<Tty>, private TerminalSide {
   int64_t last_input_ ABSL_GUARDED_BY(mu_) = 0;
   int32_t session_ ABSL_GUARDED_BY(mu_) = 0;
   int32_t group_ ABSL_GUARDED_BY(mu_) = 0;
+  RefPtr<ProcessHold> group_hold_ ABSL_GUARDED_BY(mu_);  // The group may be gone, and tcgetpgrp(3) still names it.
   uint64_t generation_ ABSL_GUARDED_BY(mu_) = 1;
   int slaves_ ABSL_GUARDED_BY(mu_) = 0;
   bool slave_gone_ ABSL_GUARDED_BY(mu_) = false;  // Was open and is not.

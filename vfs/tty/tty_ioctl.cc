@@ -316,7 +316,7 @@ Result<void> Tty::BecomeControlling(CallContext& ctx, bool steal, bool readable)
     }
     if (!readable && !admin) return Errno::kEPERM;
     session_ = caller.session;
-    group_ = caller.group;
+    SetGroupLocked(caller.group, caller.group_hold);
   }
   if (robbed != 0) jobs_.ClearSessionTty(robbed, *this);
   jobs_.SetControllingTty(ctx, RefPtr<Tty>(this));
@@ -343,7 +343,8 @@ void Tty::Disassociate(CallContext& ctx, const JobControl::Caller& caller) {
       SignalForeground(kSigHup);
       SignalForeground(kSigCont);
       clear_session_ = session_;
-      session_ = group_ = 0;
+      session_ = 0;
+      SetGroupLocked(0, nullptr);
     }
   }
   jobs_.DropControllingTty(ctx);
@@ -378,12 +379,12 @@ Result<int64_t> Tty::SessionIoctl(CallContext& ctx, uint32_t request, uint64_t a
       int32_t wanted = TRY(ctx.CopyInObject<int32_t>(GuestAddr(arg)));
       if (wanted < 0) return Errno::kEINVAL;
       if (!is_own || caller.session == 0 || session() != caller.session) return Errno::kENOTTY;
-      int32_t group = jobs_.FromCaller(ctx, wanted);
-      if (group == 0 || !jobs_.GroupExists(group)) return Errno::kESRCH;
-      if (!jobs_.GroupInSession(group, caller.session)) return Errno::kEPERM;
+      ProcessId group = jobs_.FromCaller(ctx, wanted);
+      if (group.number == 0 || !jobs_.GroupExists(group.number)) return Errno::kESRCH;
+      if (!jobs_.GroupInSession(group.number, caller.session)) return Errno::kEPERM;
       MutexLock lock(mu_);
       if (session_ != caller.session) return Errno::kENOTTY;
-      group_ = group;
+      SetGroupLocked(group.number, std::move(group.hold));
       return int64_t{0};
     }
     default:
