@@ -172,7 +172,8 @@ Result<RefPtr<Dentry>> Dentry::LookupChildLocked(CallContext& ctx, absl::string_
     }
   }
   if (winner != nullptr) return winner;
-  if (generation != Inode::kNeverCache) {
+  // What is known of a removed directory is not kept, nor, by that, the directory.
+  if (generation != Inode::kNeverCache && !is_deleted()) {
     if (old != nullptr) {  // Replaced or removed behind our back.
       if (old->inode_ != nullptr) old->deleted_.store(true, std::memory_order_release);
       inode_->fs().dentry_cache().Remove(*old);
@@ -213,6 +214,8 @@ void Dentry::DetachChild(absl::string_view name) {
   if (child == nullptr) return;
   if (child->inode_ != nullptr) child->deleted_.store(true, std::memory_order_release);
   inode_->fs().dentry_cache().Remove(*child);
+  // Names that a removed directory is known not to have would keep it until the cache forgets them.
+  child->Invalidate();
 }
 
 void Dentry::Move(Dentry& old_parent, absl::string_view old_name, Dentry& new_parent,
@@ -247,6 +250,7 @@ void Dentry::Move(Dentry& old_parent, absl::string_view old_name, Dentry& new_pa
   if (!exchange && other != nullptr) {
     if (other->inode_ != nullptr) other->deleted_.store(true, std::memory_order_release);
     new_parent.inode_->fs().dentry_cache().Remove(*other);
+    other->Invalidate();
   }
 }
 

@@ -1,5 +1,6 @@
 // Files in flight, and what to do with sockets that only each other's messages refer to (Linux
 // net/unix/garbage.c).
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -86,6 +87,13 @@ void UnixFlight::CountLocked(UnixMessage& message, int by) {
 Result<void> UnixFlight::Enter(vfs::CallContext& ctx, UnixMessage& message) {
   const auth::Credentials& creds = ctx.creds();
   message.flight_user = creds.ruid;
+  bool collect;
+  {
+    MutexLock lock(mu_);
+    collect = sockets_.size() >= collect_at_;
+  }
+  // Where sockets go into flight together, both ends of each, none is ever released (Linux wait_for_unix_gc()).
+  if (collect) Collect();
   MutexLock lock(mu_);
   auto it = by_user_.find(creds.ruid);
   // too_many_unix_fds(): looked at before this message is added.
@@ -152,6 +160,9 @@ void UnixFlight::OnRelease() {
 void UnixFlight::Collect() {
   while (CollectOnce()) {
   }
+  // Twice as many as are alive, so that the cost for each that enters stays bounded.
+  MutexLock lock(mu_);
+  collect_at_ = std::max(kCollectAtLeast, 2 * sockets_.size());
 }
 
 // True if what it dropped asks for another look.

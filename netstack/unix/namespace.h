@@ -21,7 +21,7 @@ namespace caisson::netstack {
 // all namespaces of a kernel, since a message may carry sockets of any. Thread-safe.
 class UnixFlight : public RefCounted<UnixFlight> {
  public:
-  // Counts the files of `message` in. Errors: ETOOMANYREFS where the user has more in flight than
+  // Counts the files of `message` in; collects first if many sockets are in flight. Errors: ETOOMANYREFS where the user has more in flight than
   // RLIMIT_NOFILE, and neither CAP_SYS_RESOURCE nor CAP_SYS_ADMIN.
   Result<void> Enter(vfs::CallContext& ctx, UnixMessage& message) ABSL_LOCKS_EXCLUDED(mu_);
   // Counts the files out and hands them over.
@@ -46,6 +46,8 @@ class UnixFlight : public RefCounted<UnixFlight> {
   int64_t files_ ABSL_GUARDED_BY(mu_) = 0;
   absl::flat_hash_map<uint32_t, int64_t> by_user_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<Endpoint*> sockets_ ABSL_GUARDED_BY(mu_);  // With in_flight != 0.
+  static constexpr size_t kCollectAtLeast = 256;
+  size_t collect_at_ ABSL_GUARDED_BY(mu_) = kCollectAtLeast;  // So many sockets in flight.
   bool collecting_ ABSL_GUARDED_BY(mu_) = false;
   bool collect_again_ ABSL_GUARDED_BY(mu_) = false;
   size_t releases_ ABSL_GUARDED_BY(mu_) = 0;  // Since the last collection.

@@ -189,6 +189,20 @@ TEST_F(UnixRightsTest, LongChainsAreTakenDownWithoutRecursion) {
   EXPECT_EQ(flight_->files(), 0);
 }
 
+TEST_F(UnixRightsTest, CyclesOfWhichNoSocketEverEndsAreCollected) {
+  constexpr int kRounds = 2000;
+  std::vector<Canary> canaries;
+  for (int i = 0; i < kRounds; ++i) {
+    auto [a, b] = Pair();
+    canaries.push_back(NewCanary());
+    ASSERT_OK(SendFiles(*a, "x", {a, b, canaries.back().writer}));
+    ASSERT_OK(SendFiles(*b, "x", {a}));
+    canaries.back().writer = nullptr;
+    ASSERT_LE(flight_->files(), 2000) << "after " << i;
+  }
+  EXPECT_FALSE(canaries.front().alive());
+}
+
 TEST_F(UnixRightsTest, GarbageThatABurialLeavesIsCollectedToo) {
   Canary canary = NewCanary();
   {

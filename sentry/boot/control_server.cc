@@ -287,6 +287,8 @@ void ControlServer::End(const ConnectionPtr& connection) {
   kill.set_pid(owned.pid);
   kill.set_signal(SIGKILL);
   kernel_.Signal(kill);
+  // Its end, which nobody else may ask for, is not kept.
+  kernel_.Wait(owned.container_id, owned.pid, [](const protocol::Reply&) {});
 }
 
 }  // namespace caisson::boot

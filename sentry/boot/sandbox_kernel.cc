@@ -178,6 +178,7 @@ void SandboxKernel::OnEnd(const std::string& id, int32_t key, int32_t status) {
     p.wait_status = status;
     p.terminal = nullptr;
     waiters = std::move(p.waiters);
+    if (key != 0 && !waiters.empty()) state->processes.erase(key);  // It is given once.
   }
   for (auto waiter = waiters.rbegin(); waiter != waiters.rend(); ++waiter) (*waiter)(reply);
 }

@@ -1,4 +1,4 @@
-"""Containers that go wrong, for errors_test.py, deaths_test.py and greed_test.py, and the check that
+"""Containers that go wrong, for errors_test.py, deaths_test.py, greed_test.py and growth_test.py, and the check that
 nothing of them is left."""
 
 import json
