@@ -23,6 +23,12 @@ const cpu_set_t& UnheldCpus() {
   return cpus;
 }
 
+void LetGoOfCpu() {
+  cpu_set_t now;
+  if (sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) == 1)
+    sched_setaffinity(0, sizeof(cpu_set_t), &UnheldCpus());
+}
+
 bool HoldOnCpu(int tid, int cpu) {
   if (cpu < 0 || cpu >= CPU_SETSIZE) return false;
   cpu_set_t only;

@@ -30,6 +30,9 @@ class StayOnCpu {
   bool holds_ = false;
 };
 
+// Gives the calling thread UnheldCpus() if it is held on one: a new thread is where its maker was.
+void LetGoOfCpu();
+
 // Holds the thread `tid` (0: the calling one) on one CPU. False if it may not run there.
 bool HoldOnCpu(int tid, int cpu);
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "base/cpu_affinity.h"
 #include "base/parker.h"
 
 namespace caisson::kernel {
@@ -97,6 +98,7 @@ Result<void> HostThreads::Run(void (*work)(void*), void* argument) {
 }
 
 void* HostThreads::Main(void* thread) {
+  LetGoOfCpu();
   HostThreads* owner;
   {
     const std::unique_ptr<Thread> self(static_cast<Thread*>(thread));

@@ -8,6 +8,8 @@
 #include <atomic>
 #include <set>
 
+#include "base/cpu_affinity.h"
+
 namespace caisson::kernel {
 namespace {
 
@@ -30,6 +32,29 @@ TEST(HostThreadsTest, AThreadThatHasFinishedIsUsedAgain) {
     usleep(200);  // Until it is parked, mostly.
   }
   EXPECT_LT(seen.size(), 50u);
+}
+
+TEST(HostThreadsTest, ANewThreadIsNotHeldWhereItsMakerIs) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+  if (CPU_COUNT(&before) < 2) GTEST_SKIP() << "one CPU";
+  UnheldCpus();
+  ASSERT_TRUE(HoldOnCpu(0, sched_getcpu()));
+  struct Count {
+    std::atomic<int> cpus{0};
+    static void Work(void* self) {
+      cpu_set_t now;
+      sched_getaffinity(0, sizeof(now), &now);
+      static_cast<Count*>(self)->cpus.store(CPU_COUNT(&now));
+    }
+  } count;
+  {
+    HostThreads threads;
+    ASSERT_TRUE(threads.Run(&Count::Work, &count).ok());
+    while (count.cpus.load() == 0) sched_yield();
+  }
+  EXPECT_EQ(count.cpus.load(), CPU_COUNT(&before));
+  LetGoOfCpu();
 }
 
 TEST(HostThreadsTest, ManyAtOnceAllRunAndAllEnd) {
