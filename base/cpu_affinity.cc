@@ -5,9 +5,15 @@
 namespace caisson {
 namespace {
 
-cpu_set_t FindUnheldCpus() {
-  cpu_set_t now, any, then;
+cpu_set_t AnyCpu() {
+  cpu_set_t any;
   std::memset(&any, 0xff, sizeof(any));
+  return any;
+}
+
+cpu_set_t FindUnheldCpus() {
+  cpu_set_t now, then;
+  const cpu_set_t any = AnyCpu();
   if (sched_getaffinity(0, sizeof(now), &now) != 0) return any;
   if (sched_setaffinity(0, sizeof(any), &any) != 0 || sched_getaffinity(0, sizeof(then), &then) != 0 ||
       CPU_EQUAL(&now, &then))
@@ -23,10 +29,16 @@ const cpu_set_t& UnheldCpus() {
   return cpus;
 }
 
-void LetGoOfCpu() {
+void LetGoOfCpu(int tid) {
+  if (sched_setaffinity(tid, sizeof(cpu_set_t), &UnheldCpus()) == 0) return;
+  // None of those is in its cpuset any more.
+  const cpu_set_t any = AnyCpu();
+  sched_setaffinity(tid, sizeof(any), &any);
+}
+
+void LetGoIfHeld() {
   cpu_set_t now;
-  if (sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) == 1)
-    sched_setaffinity(0, sizeof(cpu_set_t), &UnheldCpus());
+  if (sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) == 1) LetGoOfCpu(0);
 }
 
 bool HoldOnCpu(int tid, int cpu) {

@@ -6,19 +6,25 @@
 
 namespace caisson {
 
-// What a thread that was held on one CPU gets back, by sched_setaffinity(2): every CPU there could be, so that it
-// is its cpuset, whatever that becomes, that limits it; or if this process was started on fewer CPUs than its cpuset has,
-// those. Asked first by a thread that is not held.
+// Finds out what a thread that was held on one CPU gets back: every CPU there could be, so that it is its cpuset,
+// whatever that becomes, that limits it; or if this process was started on fewer CPUs than its cpuset has, those. Called
+// first by a thread that is not held.
 const cpu_set_t& UnheldCpus();
+// Holds the thread `tid` (0: the calling one) on one CPU. False if it may not run there.
+bool HoldOnCpu(int tid, int cpu);
+// Gives it UnheldCpus().
+void LetGoOfCpu(int tid);
+// The same for the calling thread, if it is held: a new thread is where its maker was.
+void LetGoIfHeld();
 
 // While it lives the calling thread is woken on the CPU that it was on: for who sleeps until another process,
 // which runs there meanwhile, has answered. The host would wake it on an idle CPU, which takes longer than the
-// answer. Three host calls; nothing where there is one CPU, or the thread is held on one already.
+// answer. Three host calls; one where there is one CPU, or the thread is held on one already.
 class StayOnCpu {
  public:
   StayOnCpu();
   ~StayOnCpu() {
-    if (holds_) sched_setaffinity(0, sizeof(cpu_set_t), &UnheldCpus());
+    if (holds_) LetGoOfCpu(0);
   }
   StayOnCpu(const StayOnCpu&) = delete;
   StayOnCpu& operator=(const StayOnCpu&) = delete;
@@ -29,12 +35,6 @@ class StayOnCpu {
   int cpu_ = -1;
   bool holds_ = false;
 };
-
-// Gives the calling thread UnheldCpus() if it is held on one: a new thread is where its maker was.
-void LetGoOfCpu();
-
-// Holds the thread `tid` (0: the calling one) on one CPU. False if it may not run there.
-bool HoldOnCpu(int tid, int cpu);
 
 }  // namespace caisson
 

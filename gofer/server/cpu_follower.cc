@@ -19,7 +19,7 @@ void CpuFollower::OnAnswered(uint16_t from) {
   if (held_ != 0) {
     if (from == held_) return;
     held_ = 0;
-    sched_setaffinity(0, sizeof(cpu_set_t), &UnheldCpus());
+    LetGoOfCpu(0);
   } else if (steady_ == kSteady && from != 0 && HoldOnCpu(0, from - 1)) {
     held_ = from;
   }

@@ -28,7 +28,7 @@ Placement::~Placement() {
 }
 
 void Placement::Release(pid_t tid) const {
-  if (enabled_) sched_setaffinity(tid, sizeof(cpu_set_t), &UnheldCpus());
+  if (enabled_) LetGoOfCpu(tid);
 }
 
 bool Placement::IsHeld() const {

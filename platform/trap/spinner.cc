@@ -8,6 +8,7 @@
 #include "platform/stub/cpu_clock.h"
 
 namespace caisson::platform::trap {
+
 SpinGroup::SpinGroup(bool enabled) {
   CPU_ZERO(&all_);
   if (!enabled || sched_getaffinity(0, sizeof(all_), &all_) != 0) return;
@@ -39,7 +40,7 @@ void SpinGroup::RemoveLocked(Spinner* spinner) {
   if (it == pairs_.end()) return;
   pairs_.erase(it);
   for (pid_t tid : {spinner->tid_, spinner->thread_->tid()})
-    sched_setaffinity(tid, sizeof(cpu_set_t), &UnheldCpus());
+    LetGoOfCpu(tid);
 }
 
 void Spinner::Enter(HostThread& thread, uint64_t now) {
@@ -56,7 +57,7 @@ void Spinner::Enter(HostThread& thread, uint64_t now) {
   thread_ = &thread;
   tid_ = gettid();
   if (!HoldOnCpu(tid_, own) || !HoldOnCpu(thread.tid(), other)) {
-    sched_setaffinity(tid_, sizeof(cpu_set_t), &UnheldCpus());
+    LetGoOfCpu(tid_);
     BackOff(now);
     return;
   }

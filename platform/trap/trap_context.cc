@@ -146,9 +146,10 @@ void TrapContext::Leave() {
 
 TrapContext* TrapContext::stopped() { return t_stopped; }
 
-// By the kernel's word: a notification of the guest's own, not answered yet.
+// By the kernel's word: a notification of the guest's own, not answered yet, which no interrupt can withdraw.
 bool TrapContext::IsHeld() const {
-  return thread_ != nullptr && thread_->at() == Stop::kNotification && space_->HadOneThread();
+  return thread_ != nullptr && thread_->at() == Stop::kNotification &&
+         !signalled_.load(std::memory_order_relaxed) && space_->HadOneThread();
 }
 
 // It ends while its thread's listener is closed here, and whatever else the caller has to do.

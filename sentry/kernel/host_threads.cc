@@ -98,7 +98,6 @@ Result<void> HostThreads::Run(void (*work)(void*), void* argument) {
 }
 
 void* HostThreads::Main(void* thread) {
-  LetGoOfCpu();
   HostThreads* owner;
   {
     const std::unique_ptr<Thread> self(static_cast<Thread*>(thread));
@@ -106,6 +105,7 @@ void* HostThreads::Main(void* thread) {
     do {
       static_cast<void>(self->parker.Park(Parker::kNever, [] { return false; }));
       if (self->work == nullptr) break;
+      LetGoIfHeld();
       self->work(self->argument);
     } while (owner->Park(*self));
   }

@@ -54,7 +54,7 @@ TEST(HostThreadsTest, ANewThreadIsNotHeldWhereItsMakerIs) {
     while (count.cpus.load() == 0) sched_yield();
   }
   EXPECT_EQ(count.cpus.load(), CPU_COUNT(&before));
-  LetGoOfCpu();
+  LetGoOfCpu(0);
 }
 
 TEST(HostThreadsTest, ManyAtOnceAllRunAndAllEnd) {

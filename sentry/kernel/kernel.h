@@ -133,8 +133,9 @@ class Kernel {
     std::vector<RefPtr<ThreadGroup>> groups;
     std::vector<RefPtr<Task>> tasks;
   };
-  // Takes a zombie out of the tree: its number is free again.
-  void ReapLocked(ThreadGroup& group, Released& released)
+  // Takes a zombie out of the tree: its number is free again. Its parent is charged with its usage if it has
+  // `waited_for` it (getrusage(2), RUSAGE_CHILDREN).
+  void ReapLocked(ThreadGroup& group, Released& released, bool waited_for)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tasks_mu_);
   auth::UserTable& users() { return users_; }
   // Counts one more task of the container and the user in. `task`: whose RLIMIT_NPROC holds; null

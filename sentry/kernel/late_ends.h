@@ -21,6 +21,13 @@ class LateEnds {
   void Finish(Ticket ticket) ABSL_LOCKS_EXCLUDED(mu_);
   // Until all that have begun have finished. False if there were none.
   bool Wait() ABSL_LOCKS_EXCLUDED(mu_);
+  // `f()`, and again if it fails where the host may still count processes that have ended here.
+  template <typename F>
+  auto Retry(F f) {
+    auto result = f();
+    if (!result.ok() && Wait()) result = f();
+    return result;
+  }
 
  private:
   Mutex mu_;  // Innermost.

@@ -204,7 +204,6 @@ class Task : public RefCounted<Task>, public vfs::CallContext {
   // `mm`, which is as this task's, gets the clocks of time namespace `to`. By the task itself.
   // Errors: ENOMEM, EMFILE.
   Result<void> ReplaceVdso(mm::MemoryManager& mm, TimeNamespace& to);
-  Result<RefPtr<mm::MemoryManager>> ForkMm();
 
   // Never used again in this sandbox; not 0.
   uint64_t unique_id() const { return unique_id_; }

@@ -133,13 +133,6 @@ Result<void> Task::ReplaceVdso(mm::MemoryManager& mm, TimeNamespace& to) {
   return mm.ReplaceFile(*this, *from.data, TRY(to.Vdso(kernel_.vdso())).data);
 }
 
-// The host's limit may still count processes that have ended here.
-Result<RefPtr<mm::MemoryManager>> Task::ForkMm() {
-  Result<RefPtr<mm::MemoryManager>> mm = mm_->Fork();
-  if (!mm.ok() && kernel_.late_ends().Wait()) mm = mm_->Fork();
-  return mm;
-}
-
 SyscallResult Task::Clone(const CloneArgs& args) {
   TRY(CheckCloneFlags(args));
   const uint64_t flags = args.flags;
@@ -152,7 +145,7 @@ SyscallResult Task::Clone(const CloneArgs& args) {
   RefPtr<NamespaceSet> namespaces = TRY(CopyNamespaces(*this, namespaces_, flags, *creds, *fs));
   if ((flags & kCloneVm) == 0) namespaces = EnterTime(std::move(namespaces));
   RefPtr<FdTable> fds = (flags & kCloneFiles) != 0 ? fd_table_ : fd_table_->Clone();
-  RefPtr<mm::MemoryManager> mm = (flags & kCloneVm) != 0 ? mm_ : TRY(ForkMm());
+  RefPtr<mm::MemoryManager> mm = (flags & kCloneVm) != 0 ? mm_ : TRY(kernel_.late_ends().Retry([&] { return mm_->Fork(); }));
   if (namespaces->time != namespaces_->time) TRY(ReplaceVdso(*mm, *namespaces->time));
   RefPtr<PidNamespace> pid_ns =
       thread ? RefPtr<PidNamespace>(&pid_namespace()) : namespaces->pid_for_children;
@@ -230,7 +223,8 @@ SyscallResult Task::Clone(const CloneArgs& args) {
     child->sem_undo_ = sem_undo_;
   }
   // A process comes with a thread of its address space. One more is asked for now: later it is too late to refuse.
-  if ((flags & kCloneVm) != 0) TRY(child->context().Prepare(mm->address_space()));
+  if ((flags & kCloneVm) != 0)
+    TRY(kernel_.late_ends().Retry([&] { return child->context().Prepare(mm->address_space()); }));
   TRY(child->Prepare());
   absl::Cleanup abandon = [&] { child->Abandon(); };
   PtraceEvent event = PtraceEvent::kNone;

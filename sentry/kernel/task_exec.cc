@@ -46,6 +46,10 @@ std::optional<FileCaps> ReadFileCaps(vfs::CallContext& ctx, vfs::FileDescription
   return caps;
 }
 
+Result<RefPtr<mm::MemoryManager>> NewMm(Kernel& kernel) {
+  return kernel.late_ends().Retry([&] { return mm::MemoryManager::New(kernel.platform(), &kernel.shared_memory()); });
+}
+
 }  // namespace
 
 // The credentials after exec (capabilities(7), "Transformation of capabilities during execve()").
@@ -217,7 +221,7 @@ Result<void> Task::ReplaceMemory(RefPtr<mm::MemoryManager> mm, const loader::Pre
       }
     }
     if (old) return loader::MapPrepared(*this, image, *mm);
-    mm = TRY(mm::MemoryManager::New(kernel_.platform(), &kernel_.shared_memory()));
+    mm = TRY(NewMm(kernel_));
     TRY(loader::MapPrepared(*this, image, *mm));
   }
   context_->Detach();
@@ -274,7 +278,7 @@ SyscallResult Task::Exec(const ExecArgs& args) {
   RefPtr<mm::MemoryManager> mm;
   const bool in_place = !secure && dumpable && MayExecInPlace(*creds, *program.file);
   if (!in_place) {
-    mm = TRY(mm::MemoryManager::New(kernel_.platform(), &kernel_.shared_memory()));
+    mm = TRY(NewMm(kernel_));
     TRY(loader::MapPrepared(*this, image, *mm));
   }
 

@@ -15,8 +15,8 @@
 namespace caisson::kernel {
 namespace {
 
-// The host has so much back before anybody could miss it.
-constexpr uint64_t kMaxLateMemory = uint64_t{32} << 20;
+// The host has so much back before anybody could miss it; less where there is a limit.
+constexpr uint64_t kMaxLateMemory = uint64_t{32} << 20, kMaxLateLimitedMemory = uint64_t{8} << 20;
 
 }  // namespace
 
@@ -36,10 +36,12 @@ bool Task::MayEndLate() const {
   if (!mm_ || mm_->ref_count() != 1 || !context_->IsHeld()) return false;
   // Its end, or its tracer, has more to wait for.
   if (group_->pid().ns().init == group_.get() || trace_flags_.load(std::memory_order_relaxed) != 0) return false;
+  // All that is private: what cannot be written now may have been before.
   const mm::MemoryManager::Totals totals = mm_->totals();
-  const uint64_t bytes = totals.data + totals.stack;
+  const uint64_t bytes = totals.virtual_bytes - totals.shared_virtual;
   MemoryHeadroom* headroom = kernel_.shared_memory().headroom();
-  return bytes <= kMaxLateMemory && (headroom == nullptr || !headroom->IsShort(bytes));
+  if (headroom == nullptr || !headroom->limited()) return bytes <= kMaxLateMemory;
+  return bytes <= kMaxLateLimitedMemory && !headroom->IsShort(0);
 }
 
 // After the parent has been told. Whoever has been charged with the process's usage by now gets the rest.
@@ -277,7 +279,7 @@ void Kernel::NotifyParentOfExitLocked(ThreadGroup& group, Released& released) {
     if (!(group.exit_signal == signal::kSIGCHLD && action.handler == signal::kHandlerIgnore))
       parent->SendSignal(info, nullptr, true);
   }
-  if (autoreap) ReapLocked(group, released);
+  if (autoreap) ReapLocked(group, released, /*waited_for=*/false);
   if (parent != nullptr) parent->child_events.Notify(kReadable);
 }
 
@@ -340,7 +342,7 @@ void Kernel::ExitGroupLocked(ThreadGroup& group, Released& released) {
   NotifyParentOfExitLocked(group, released);
 }
 
-void Kernel::ReapLocked(ThreadGroup& group, Released& released) {
+void Kernel::ReapLocked(ThreadGroup& group, Released& released, bool waited_for) {
   CHECK(group.zombie && !group.reaped);
   group.reaped = true;
   Ptrace::Grave grave;  // Not the last references: the group has the task, the caller the group.
@@ -358,12 +360,14 @@ void Kernel::ReapLocked(ThreadGroup& group, Released& released) {
   }
   released.groups.emplace_back(&group);
   if (ThreadGroup* parent = group.parent) {
-    Usage total = group.dead_usage;
-    total.Add(group.children_usage);
-    parent->children_usage.Add(total);
-    if (group.late_ends != 0) {
-      parent->late_ends += group.late_ends;
-      group.charged_to = RefPtr<ThreadGroup>(parent);
+    if (waited_for) {
+      Usage total = group.dead_usage;
+      total.Add(group.children_usage);
+      parent->children_usage.Add(total);
+      if (group.late_ends != 0) {
+        parent->late_ends += group.late_ends;
+        group.charged_to = RefPtr<ThreadGroup>(parent);
+      }
     }
     auto& siblings = parent->children;
     auto it = std::find_if(siblings.begin(), siblings.end(), [&](const auto& c) { return c.get() == &group; });

@@ -56,13 +56,14 @@ Usage ThreadGroup::GetUsage() const {
 }
 
 Usage ThreadGroup::GetChildrenUsage() const {
-  for (;;) {
-    {
-      MutexLock lock(kernel_.tasks_mu());
-      if (late_ends == 0) return children_usage;
-    }
-    kernel_.late_ends().Wait();
+  {
+    MutexLock lock(kernel_.tasks_mu());
+    if (late_ends == 0) return children_usage;
   }
+  // Those that begin from now on are nobody's to ask for yet.
+  kernel_.late_ends().Wait();
+  MutexLock lock(kernel_.tasks_mu());
+  return children_usage;
 }
 
 std::string ThreadGroup::command() const {

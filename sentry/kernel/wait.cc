@@ -112,7 +112,7 @@ Result<Kernel::WaitResult> Kernel::TryWaitOnce(Task& task, const WaitArgs& args,
       if (*late) return Errno::kEAGAIN;
       result.status = child.wait_status;
       result.code = EndCode(result.status);
-      if ((args.options & kWnowait) == 0) ReapLocked(child, grave.released);
+      if ((args.options & kWnowait) == 0) ReapLocked(child, grave.released, /*waited_for=*/true);
       return result;
     }
     // Of a tracee of ours only the tracer's stops are seen.

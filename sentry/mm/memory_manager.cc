@@ -42,7 +42,7 @@ MemoryManager::MemoryManager(std::unique_ptr<platform::AddressSpace> space,
     : space_(std::move(space)), impl_(std::move(impl)) {}
 
 MemoryManager::~MemoryManager() {
-  // The host's mappings go before the files that they came from.
+  // The host's mappings go before the files that they came from, unless nobody can use them any more (TakeSpace()).
   space_.reset();
 }
 

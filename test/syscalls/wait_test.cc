@@ -105,6 +105,23 @@ TEST(WaitTest, UsageOfChildrenIsComplete) {
   }
 }
 
+// POSIX leaves it open; Linux counts those only that have been waited for.
+TEST(WaitTest, UsageOfChildrenThatNobodyWaitsForIsNotCounted) {
+  EXPECT_THAT(InChild([] {
+                signal(SIGCHLD, SIG_IGN);
+                const pid_t pid = fork();
+                if (pid == 0) {
+                  TouchPages();
+                  _exit(0);
+                }
+                EXPECT_THAT(waitpid(pid, nullptr, 0), SyscallFailsWithErrno(ECHILD));
+                rusage usage = {};
+                ASSERT_THAT(getrusage(RUSAGE_CHILDREN, &usage), SyscallSucceeds());
+                EXPECT_EQ(usage.ru_minflt, 0);
+              }),
+              ExitsWith(0));
+}
+
 TEST(WaitTest, UnknownOptionIsInvalid) {
   EXPECT_THAT(waitpid(-1, nullptr, 0x100), SyscallFailsWithErrno(EINVAL));
   EXPECT_THAT(waitpid(-1, nullptr, WEXITED), SyscallFailsWithErrno(EINVAL));
