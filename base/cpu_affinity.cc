@@ -22,11 +22,22 @@ cpu_set_t FindUnheldCpus() {
   return now;
 }
 
-}  // namespace
-
 const cpu_set_t& UnheldCpus() {
   static const cpu_set_t cpus = FindUnheldCpus();
   return cpus;
+}
+
+}  // namespace
+
+int CountCpus() {
+  cpu_set_t now;
+  return sched_getaffinity(0, sizeof(now), &now) == 0 ? CPU_COUNT(&now) : 0;
+}
+
+bool MayHoldThreads() {
+  if (CountCpus() < 2) return false;
+  UnheldCpus();
+  return true;
 }
 
 void LetGoOfCpu(int tid) {
@@ -37,8 +48,7 @@ void LetGoOfCpu(int tid) {
 }
 
 void LetGoIfHeld() {
-  cpu_set_t now;
-  if (sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) == 1) LetGoOfCpu(0);
+  if (CountCpus() == 1) LetGoOfCpu(0);
 }
 
 bool HoldOnCpu(int tid, int cpu) {
@@ -50,12 +60,8 @@ bool HoldOnCpu(int tid, int cpu) {
 }
 
 StayOnCpu::StayOnCpu() {
-  cpu_set_t now;
-  if (sched_getaffinity(0, sizeof(now), &now) != 0) return;
   cpu_ = sched_getcpu();
-  if (CPU_COUNT(&now) < 2) return;
-  UnheldCpus();
-  holds_ = HoldOnCpu(0, cpu_);
+  holds_ = MayHoldThreads() && HoldOnCpu(0, cpu_);
 }
 
 }  // namespace caisson

@@ -6,13 +6,15 @@
 
 namespace caisson {
 
-// Finds out what a thread that was held on one CPU gets back: every CPU there could be, so that it is its cpuset,
-// whatever that becomes, that limits it; or if this process was started on fewer CPUs than its cpuset has, those. Called
-// first by a thread that is not held.
-const cpu_set_t& UnheldCpus();
+// On how many CPUs the calling thread may run; 0: unknown.
+int CountCpus();
+// Whether there is more than one, so that holding a thread means something. Asked first by a thread that is not held: finds
+// out what one that was gets back. That is every CPU there could be, so that it is its cpuset, whatever that becomes, that
+// limits it; or if this process was started on fewer CPUs than its cpuset has, those.
+bool MayHoldThreads();
 // Holds the thread `tid` (0: the calling one) on one CPU. False if it may not run there.
 bool HoldOnCpu(int tid, int cpu);
-// Gives it UnheldCpus().
+// Gives it back what MayHoldThreads() says.
 void LetGoOfCpu(int tid);
 // The same for the calling thread, if it is held: a new thread is where its maker was.
 void LetGoIfHeld();

@@ -7,33 +7,28 @@
 namespace caisson {
 namespace {
 
-int Count() {
-  cpu_set_t now;
-  return sched_getaffinity(0, sizeof(now), &now) == 0 ? CPU_COUNT(&now) : -1;
-}
-
 TEST(StayOnCpuTest, HoldsForAMoment) {
-  const int all = Count();
+  const int all = CountCpus();
   if (all < 2) GTEST_SKIP() << "one CPU";
   for (int i = 0; i < 3; ++i) {
     StayOnCpu stay;
-    EXPECT_EQ(Count(), 1);
+    EXPECT_EQ(CountCpus(), 1);
     EXPECT_EQ(stay.cpu(), sched_getcpu());
     // Who is held already stays so.
     { StayOnCpu again; }
-    EXPECT_EQ(Count(), 1);
+    EXPECT_EQ(CountCpus(), 1);
   }
-  EXPECT_EQ(Count(), all);
+  EXPECT_EQ(CountCpus(), all);
 }
 
 TEST(StayOnCpuTest, WhoIsHeldElsewhereKeepsThat) {
-  if (Count() < 2) GTEST_SKIP() << "one CPU";
-  UnheldCpus();
+  if (CountCpus() < 2) GTEST_SKIP() << "one CPU";
+  MayHoldThreads();
   std::thread([] {
     const int cpu = sched_getcpu();
     ASSERT_TRUE(HoldOnCpu(0, cpu));
     { EXPECT_EQ(StayOnCpu().cpu(), cpu); }
-    EXPECT_EQ(Count(), 1);
+    EXPECT_EQ(CountCpus(), 1);
   }).join();
 }
 

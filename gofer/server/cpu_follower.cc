@@ -1,16 +1,10 @@
 #include "gofer/server/cpu_follower.h"
 
-#include <sched.h>
-
 #include "base/cpu_affinity.h"
 
 namespace caisson::gofer {
 
-CpuFollower::CpuFollower() {
-  cpu_set_t now;
-  useful_ = sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) > 1;
-  if (useful_) UnheldCpus();
-}
+CpuFollower::CpuFollower() : useful_(MayHoldThreads()) {}
 
 void CpuFollower::OnAnswered(uint16_t from) {
   if (!useful_) return;

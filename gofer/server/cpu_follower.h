@@ -16,7 +16,7 @@ class CpuFollower {
 
  private:
   static constexpr int kSteady = 4;  // Requests in a row; it lets go at the first from elsewhere.
-  bool useful_ = false;
+  const bool useful_;
   uint16_t held_ = 0, last_ = 0;
   int steady_ = 0;
 };

@@ -10,11 +10,7 @@
 
 namespace caisson::platform::ptrace {
 
-Placement::Placement() {
-  cpu_set_t now;
-  enabled_ = sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) > 1;
-  if (enabled_) UnheldCpus();
-}
+Placement::Placement() : enabled_(MayHoldThreads()) {}
 
 Placement::~Placement() {
   std::thread watchdog;
@@ -32,8 +28,7 @@ void Placement::Release(pid_t tid) const {
 }
 
 bool Placement::IsHeld() const {
-  cpu_set_t mine;
-  return sched_getaffinity(0, sizeof(mine), &mine) == 0 && CPU_COUNT(&mine) == 1;
+  return CountCpus() == 1;
 }
 
 void Placement::Start(Pair& pair, uint64_t now) {

@@ -80,7 +80,7 @@ class Placement {
   void UnpinLocked(Pair& pair, bool ends = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Watch() ABSL_LOCKS_EXCLUDED(mu_);
 
-  bool enabled_ = false;
+  bool enabled_;
   Mutex mu_;  // Innermost.
   CondVar changed_;
   std::vector<Pair*> pinned_ ABSL_GUARDED_BY(mu_);

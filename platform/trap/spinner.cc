@@ -13,7 +13,7 @@ SpinGroup::SpinGroup(bool enabled) {
   CPU_ZERO(&all_);
   if (!enabled || sched_getaffinity(0, sizeof(all_), &all_) != 0) return;
   cpus_ = CPU_COUNT(&all_);
-  UnheldCpus();
+  MayHoldThreads();
 }
 
 // Guest threads that run, two CPUs for this pair, and the other halves of those that spin.

@@ -35,25 +35,19 @@ TEST(HostThreadsTest, AThreadThatHasFinishedIsUsedAgain) {
 }
 
 TEST(HostThreadsTest, ANewThreadIsNotHeldWhereItsMakerIs) {
-  cpu_set_t before;
-  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
-  if (CPU_COUNT(&before) < 2) GTEST_SKIP() << "one CPU";
-  UnheldCpus();
+  const int before = CountCpus();
+  if (!MayHoldThreads()) GTEST_SKIP() << "one CPU";
   ASSERT_TRUE(HoldOnCpu(0, sched_getcpu()));
   struct Count {
     std::atomic<int> cpus{0};
-    static void Work(void* self) {
-      cpu_set_t now;
-      sched_getaffinity(0, sizeof(now), &now);
-      static_cast<Count*>(self)->cpus.store(CPU_COUNT(&now));
-    }
+    static void Work(void* self) { static_cast<Count*>(self)->cpus.store(CountCpus()); }
   } count;
   {
     HostThreads threads;
     ASSERT_TRUE(threads.Run(&Count::Work, &count).ok());
     while (count.cpus.load() == 0) sched_yield();
   }
-  EXPECT_EQ(count.cpus.load(), CPU_COUNT(&before));
+  EXPECT_EQ(count.cpus.load(), before);
   LetGoOfCpu(0);
 }
 

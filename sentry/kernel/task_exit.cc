@@ -18,6 +18,14 @@ namespace {
 // The host has so much back before anybody could miss it; less where there is a limit.
 constexpr uint64_t kMaxLateMemory = uint64_t{32} << 20, kMaxLateLimitedMemory = uint64_t{8} << 20;
 
+// What an address space had used, if it is gone now; once.
+Usage ClaimUsage(platform::AddressSpace::FinalUsage& end) {
+  platform::AddressSpace::Usage memory;
+  Usage usage;
+  if (end.Claim(&memory)) usage.AddMemory(memory);
+  return usage;
+}
+
 }  // namespace
 
 void Task::PrepareExit(int32_t wait_status) {
@@ -48,9 +56,7 @@ bool Task::MayEndLate() const {
 void Task::EndLate(std::unique_ptr<platform::AddressSpace> space, LateEnds::Ticket ticket) {
   std::shared_ptr<platform::AddressSpace::FinalUsage> end = space->final_usage();
   space.reset();
-  platform::AddressSpace::Usage memory;
-  Usage usage;
-  if (end->Claim(&memory)) usage.AddMemory(memory);
+  const Usage usage = ClaimUsage(*end);
   std::vector<RefPtr<ThreadGroup>> charged;  // Destroyed after the lock is dropped.
   {
     MutexLock lock(kernel_.tasks_mu());
@@ -93,13 +99,10 @@ void Task::LeaveMemory() {
 
 // If it was the last reference to the address space: what that had used.
 Usage Task::DropMm(RefPtr<mm::MemoryManager> mm) {
-  Usage usage;
-  if (!mm) return usage;
+  if (!mm) return {};
   std::shared_ptr<platform::AddressSpace::FinalUsage> end = mm->address_space().final_usage();
   mm.reset();
-  platform::AddressSpace::Usage memory;
-  if (end->Claim(&memory)) usage.AddMemory(memory);
-  return usage;
+  return ClaimUsage(*end);
 }
 
 // The task has left `table`: if nobody else uses it, its files are closed as by close(2).
